@@ -6,7 +6,7 @@
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -27,7 +27,29 @@ pub(crate) struct PostgresServer {
 impl PostgresServer {
     /// A new server.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("relay-pg").tempdir_in("/tmp").unwrap();
+        Self::start_in(Path::new("/tmp"))
+    }
+
+    /// A new server whose data is in that folder.
+    pub(crate) fn start_in(parent: &Path) -> Self {
+        let options = ["--auth=trust", "--username=relay", "--encoding=UTF8", "--locale=C", "--pgdata"];
+        Self::made(parent, "initdb", &options.map(str::to_owned))
+    }
+
+    /// A standby of this one, which follows it and may take its place.
+    pub(crate) fn standby(&self, name: &str) -> Self {
+        let primary = format!("host=127.0.0.1 port={} user=relay application_name={name}", self.port);
+        let options = ["--dbname", &primary, "--write-recovery-conf", "--checkpoint=fast", "--pgdata"];
+        Self::made(Path::new("/tmp"), "pg_basebackup", &options.map(str::to_owned))
+    }
+
+    /// Takes writes from now on.
+    pub(crate) fn promote(&self) {
+        self.answer("postgres", "SELECT pg_promote()");
+    }
+
+    fn made(parent: &Path, by: &str, options: &[String]) -> Self {
+        let folder = tempfile::Builder::new().prefix("relay-pg").tempdir_in(parent).unwrap();
         // The server runs as somebody else.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir(folder.path().join("socket")).unwrap();
@@ -35,16 +57,15 @@ impl PostgresServer {
         std::fs::create_dir(folder.path().join("home")).unwrap();
         std::fs::set_permissions(folder.path().join("home"), Permissions::from_mode(0o777)).unwrap();
         let data = folder.path().join("home/data");
-        let initdb = [as_somebody(), vec![program("initdb").display().to_string()]].concat();
-        let made = Command::new(&initdb[0])
-            .args(&initdb[1..])
+        let maker = [as_somebody(), vec![program(by).display().to_string()], options.to_vec()].concat();
+        let made = Command::new(&maker[0])
+            .args(&maker[1..])
             .current_dir("/")
-            .args(["--auth=trust", "--username=relay", "--encoding=UTF8", "--locale=C", "--pgdata"])
             .arg(&data)
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        assert!(made.status.success(), "{by}: {}", String::from_utf8_lossy(&made.stderr));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = Self { folder, port, running: None };
         server.run();
@@ -129,7 +150,7 @@ impl PostgresServer {
 
     /// The URL of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgresql://relay@127.0.0.1:{}/{database}", self.port)
+        url(&[self.port], database)
     }
 
     /// Whether it did what it was told.
@@ -163,6 +184,12 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The URL of a database on one of these ports.
+pub(crate) fn url(ports: &[u16], database: &str) -> String {
+    let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    format!("postgresql://relay@{}/{database}", hosts.join(","))
 }
 
 /// What stands before a program that root may not run.

@@ -1,115 +1,13 @@
-//! Relays that share a spool in a PostgreSQL database: processes that are killed, stopped for longer than their lease,
-//! or lose their database, as they would in service. Nothing is lost, and nothing is sent twice but what a process
-//! took with it.
+//! Nodes that die, stand still, come and go.
 
-use crate::postgres_server::PostgresServer;
-use crate::process::{ProgramOutput, Serving, run};
-use crate::relay::{SENDER, configuration, content, get, hand_in, heard, lab, metrics, until, within};
-use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Lab, Trouble, TroubleAt};
+use super::ClusterScene;
+use super::load::{Load, UNDER_WAY, rounds};
+use crate::process::{Serving, run, run_with};
+use crate::relay::{metrics, says, until};
+use dane_relay::lab::{Trouble, TroubleAt};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tempfile::TempDir;
-
-/// The shortest that there is.
-const LEASE: Duration = Duration::from_secs(5);
-
-/// A database, a lab, and a configuration for each node.
-struct ClusterScene {
-    server: PostgresServer,
-    lab: Lab,
-    folder: TempDir,
-}
-
-impl ClusterScene {
-    async fn new() -> Self {
-        let server = tokio::task::spawn_blocking(PostgresServer::start).await.unwrap();
-        server.answer("postgres", "CREATE DATABASE relay");
-        let lab = lab().domain("good.test", |d| d).start().await.unwrap();
-        let scene = Self { server, lab, folder: tempfile::tempdir().unwrap() };
-        let made = scene.run("one", &["spool", "init"]).await;
-        assert_eq!((made.code, made.stdout.as_str()), (0, "the spool is made\n"), "{made:?}");
-        scene
-    }
-
-    /// The configuration of a node.
-    fn config(&self, node: &str) -> PathBuf {
-        let folder = self.folder.path().join(node);
-        if !folder.exists() {
-            std::fs::create_dir(&folder).unwrap();
-            self.write(&folder, node);
-        }
-        folder.join("relay.toml")
-    }
-
-    fn write(&self, folder: &Path, node: &str) {
-        let spool = format!(
-            "[spool]\nengine = \"postgresql\"\nurl = \"{}\"\nnode = \"{node}\"\nlease = \"{}s\"\n",
-            self.server.url("relay"),
-            LEASE.as_secs()
-        );
-        let text = configuration(&self.lab, folder).replace("[spool]\n", &spool);
-        std::fs::write(folder.join("relay.toml"), text).unwrap();
-    }
-
-    async fn run(&self, node: &str, arguments: &[&str]) -> ProgramOutput {
-        let config = self.config(node);
-        run([arguments, &["--config", config.to_str().unwrap()]].concat()).await
-    }
-
-    async fn serve(&self, node: &str) -> Serving {
-        Serving::start(&self.config(node)).await
-    }
-
-    /// What `relay cluster status` says of a node.
-    async fn node(&self, name: &str) -> Value {
-        let said = self.run("one", &["cluster", "status", "--json"]).await;
-        let all: Value = serde_json::from_str(&said.stdout).unwrap();
-        let node = all["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name);
-        node.unwrap_or_else(|| panic!("{said:?}")).clone()
-    }
-
-    async fn carries(&self, name: &str, messages: u64) {
-        let carries = || async { (self.node(name).await["carries"] == messages).then_some(()) };
-        until(carries, "the messages to be claimed").await;
-    }
-
-    /// Mail to the domain hangs, or goes on.
-    fn hang(&self, trouble: Option<Trouble>) {
-        self.lab.mx("good.test").unwrap().trouble(TroubleAt::Mail, trouble);
-    }
-
-    async fn mail(&self, relay: &Serving, many: usize) -> Vec<String> {
-        let mut ids = Vec::new();
-        for nth in 0..many {
-            let to = format!("bob{nth}@good.test");
-            ids.push(hand_in(relay.smtp, SENDER, &[&to], content(&to).as_bytes()).await.to_string());
-        }
-        ids
-    }
-
-    fn arrived(&self) -> usize {
-        self.lab.mx("good.test").unwrap().messages().len()
-    }
-
-    /// Until nothing waits any more.
-    async fn all_ends(&self) {
-        let ends = || async {
-            let waiting = "SELECT count(*) FROM messages WHERE finished_at IS NULL";
-            (self.server.answer("relay", waiting) == "0").then_some(())
-        };
-        until(ends, "the end of all messages").await;
-    }
-
-    /// Every recipient is accounted for.
-    async fn is_whole(&self, messages: usize) {
-        let audit = self.run("one", &["audit", "--json"]).await;
-        let sum: Value = serde_json::from_str(&audit.stdout).unwrap();
-        let delivered = sum["sum"]["delivered"].as_u64();
-        assert_eq!((audit.code, delivered), (0, Some(messages as u64)), "{audit:?}");
-    }
-}
+use std::ffi::OsStr;
+use std::path::PathBuf;
 
 #[tokio::test]
 async fn what_a_killed_node_had_goes_out_by_the_other() {
@@ -169,56 +67,12 @@ async fn a_node_that_was_stopped_past_its_lease_records_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_killed_costs_time_and_no_mail() {
-    let mut scene = ClusterScene::new().await;
-    let relay = scene.serve("one").await;
-    let host = || scene.lab.mx("good.test").unwrap();
-    host().delay(TroubleAt::EndOfData, Duration::from_secs(3));
-    scene.mail(&relay, 1).await;
-    let under_way = || async { (heard(host(), "DATA") + heard(host(), "BDAT") > 0).then_some(()) };
-    until(under_way, "the delivery to begin").await;
-    scene.server.kill();
-    let not_ready = || async {
-        let (status, text) = get(relay.admin, "/readyz").await;
-        (status == 503).then_some(text)
-    };
-    let why = until(not_ready, "the relay to notice").await;
-    assert!(why.contains("the database of the spool cannot be used since"), "{why}");
-    let mut client = SmtpClient::ready(relay.smtp).await.unwrap();
-    let reply = client.command(&format!("MAIL FROM:<{SENDER}>")).await.unwrap().to_string();
-    assert!(reply.starts_with("451") && reply.contains("4.3.0"), "{reply}");
-    assert_eq!(metrics(relay.admin).await["relay_spool_unreachable"], 1.0);
-    let is_logged =
-        |log: &[String]| log.iter().any(|line| line.contains("ERROR") && line.contains("cannot be used since"));
-    assert!(is_logged(&relay.log()), "{:#?}", relay.log());
-    // The delivery ends while nothing can be recorded.
-    until(|| async { (scene.lab.mx("good.test").unwrap().messages().len() == 1).then_some(()) }, "the delivery").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    scene.server.run();
-    scene.all_ends().await;
-    assert_eq!(scene.arrived(), 1, "it is recorded, and not sent again");
-    let ready = || async { (get(relay.admin, "/readyz").await.0 == 200).then_some(()) };
-    until(ready, "the relay to be ready again").await;
-    assert_eq!(metrics(relay.admin).await["relay_spool_unreachable"], 0.0);
-    host_without_delay(&scene);
-    scene.mail(&relay, 2).await;
-    scene.all_ends().await;
-    scene.is_whole(3).await;
-    relay.terminate();
-    within(relay.ended(), "the end").await;
-}
-
-fn host_without_delay(scene: &ClusterScene) {
-    scene.lab.mx("good.test").unwrap().delay(TroubleAt::EndOfData, Duration::ZERO);
-}
-
-#[tokio::test]
 async fn a_name_that_is_taken_and_a_database_without_a_spool_are_refused_with_what_to_do() {
     let scene = ClusterScene::new().await;
     let one = scene.serve("one").await;
     let folder = scene.folder.path().join("twin");
     std::fs::create_dir(&folder).unwrap();
-    scene.write(&folder, "one");
+    scene.write(&folder, "one", &format!("url = {:?}", scene.url));
     let refused = run(["serve", "--config", folder.join("relay.toml").to_str().unwrap()]).await;
     assert!(refused.code != 0 && refused.stderr.contains("has the node name one"), "{refused:?}");
     scene.server.answer("postgres", "CREATE DATABASE empty");
@@ -229,4 +83,140 @@ async fn a_name_that_is_taken_and_a_database_without_a_spool_are_refused_with_wh
     let status = run(["spool", "status", "--config", folder.join("relay.toml").to_str().unwrap()]).await;
     assert!(status.code == 2 && status.stdout.contains("none: run `relay spool init`"), "{status:?}");
     drop(one);
+}
+
+/// Under load, one node after the other is killed and comes back, and at last one stays dead.
+async fn killed_under_load(names: &[&str]) {
+    let scene = ClusterScene::new().await;
+    let mut nodes = Vec::new();
+    for name in names {
+        nodes.push(scene.serve(name).await);
+    }
+    let smtp = |nodes: &[Serving]| nodes.iter().map(|node| node.smtp).collect::<Vec<_>>();
+    let load = Load::on(&smtp(&nodes));
+    for round in 0..rounds() {
+        let victim = round % names.len();
+        load.more(40).await;
+        nodes[victim].signal("KILL");
+        load.more(20).await;
+        nodes[victim] = scene.serve(names[victim]).await;
+        load.goes_to(&smtp(&nodes));
+    }
+    load.more(40).await;
+    nodes.remove(0).signal("KILL");
+    load.goes_to(&smtp(&nodes));
+    load.more(20).await;
+    let acknowledged = load.end().await;
+    scene.all_ends().await;
+    scene.nothing_is_lost(&acknowledged, UNDER_WAY * (rounds() + 1)).await;
+}
+
+#[tokio::test]
+async fn rfc5321_4_2_5_of_two_nodes_under_load_one_is_killed_and_nothing_is_lost() {
+    killed_under_load(&["one", "two"]).await;
+}
+
+#[tokio::test]
+async fn rfc5321_4_2_5_of_three_nodes_under_load_one_is_killed_and_nothing_is_lost() {
+    killed_under_load(&["one", "two", "three"]).await;
+}
+
+/// A node whose clock is off.
+async fn off_by(scene: &ClusterScene, node: &str, by: &str) -> Serving {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|one| one.unwrap().path());
+    let found: Vec<PathBuf> =
+        libraries.map(|one| one.join("faketime/libfaketimeMT.so.1")).filter(|path| path.exists()).collect();
+    let library = found.first().expect("faketime (Debian: faketime) sets the clock of one process");
+    let (by, real) = (OsStr::new(by), OsStr::new("1"));
+    let variables = [("LD_PRELOAD", library.as_os_str()), ("FAKETIME", by), ("FAKETIME_DONT_FAKE_MONOTONIC", real)];
+    Serving::start_in(&variables, &scene.config(node)).await
+}
+
+#[tokio::test]
+async fn the_mail_of_a_node_whose_clock_is_off_is_due_at_the_others_when_it_should_be() {
+    for (by, sign) in [("+1h", 1), ("-1h", -1)] {
+        let scene = ClusterScene::new().await;
+        let odd = off_by(&scene, "odd", by).await;
+        // Some of it waits for its first attempt, some was tried and waits for the next.
+        let host = || scene.lab.mx("good.test").unwrap();
+        host().trouble(TroubleAt::Rcpt, says("450 4.2.1 not yet"));
+        scene.mail(&odd, 3).await;
+        let tried = || async { (host().connections() >= 3).then_some(()) };
+        until(tried, "the first attempts").await;
+        scene.hang(Some(Trouble::Hang));
+        scene.mail(&odd, 2).await;
+        let ahead = scene.node("odd").await["clock_ahead_ms"].as_i64().unwrap();
+        assert!((3_590_000..3_610_000).contains(&(ahead * sign)), "{ahead}");
+        let status = scene.run("odd", &["cluster", "status"]).await;
+        assert!(status.code == 1 && status.stdout.contains("See to its NTP"), "{status:?}");
+        let right = scene.serve("right").await;
+        odd.signal("KILL");
+        host().trouble(TroubleAt::Rcpt, None);
+        scene.hang(None);
+        scene.all_ends().await;
+        assert_eq!(scene.arrived(), 5, "{by}");
+        scene.is_whole(5).await;
+        drop(right);
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_of_which_one_has_the_wrong_time_share_the_work_under_load() {
+    let scene = ClusterScene::new().await;
+    let nodes = [scene.serve("right").await, off_by(&scene, "odd", "+1h").await];
+    let load = Load::on(&nodes.each_ref().map(|node| node.smtp));
+    load.more(80).await;
+    nodes[1].signal("KILL");
+    load.more(20).await;
+    let acknowledged = load.end().await;
+    scene.all_ends().await;
+    scene.nothing_is_lost(&acknowledged, UNDER_WAY).await;
+}
+
+#[tokio::test]
+async fn a_node_goes_on_beside_a_newer_schema_that_allows_it_and_ends_at_one_that_does_not() {
+    let scene = ClusterScene::new().await;
+    let one = scene.serve("one").await;
+    let load = Load::on(&[one.smtp]);
+    load.more(20).await;
+    // As the next version may do while this one serves: it adds, and takes nothing away.
+    let add = "BEGIN; ALTER TABLE messages ADD COLUMN news text;
+               INSERT INTO relay_meta VALUES ('works_with', 1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+               UPDATE relay_meta SET value = 2 WHERE name = 'schema_version'; COMMIT";
+    scene.server.answer("relay", add);
+    load.more(20).await;
+    let status = scene.run("one", &["spool", "status"]).await;
+    assert!(status.code == 0 && status.stdout.contains("version 2, of a newer relay"), "{status:?}");
+    let two = scene.serve("two").await;
+    load.goes_to(&[one.smtp, two.smtp]);
+    load.more(20).await;
+    let acknowledged = load.end().await;
+    scene.all_ends().await;
+    scene.nothing_is_lost(&acknowledged, 0).await;
+    two.terminate();
+    assert_eq!(two.ended().await, 0);
+    scene.server.answer("relay", "UPDATE relay_meta SET value = 2 WHERE name = 'works_with'");
+    assert_ne!(one.ended().await, 0, "it would write what the newer ones do not expect");
+    let refused = scene.run("one", &["serve"]).await;
+    assert!(refused.code == 78 && refused.stderr.contains("migrated by a newer relay"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_url_may_come_from_a_file_or_from_the_service_manager() {
+    let scene = ClusterScene::new().await;
+    let folder = scene.folder.path().join("other");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("spool.url"), format!("{}\n", scene.url)).unwrap();
+    let config = folder.join("relay.toml");
+    let status = ["spool", "status", "--config", config.to_str().unwrap()];
+    scene.write(&folder, "other", &format!("url_file = {:?}", folder.join("spool.url")));
+    let said = run(status).await;
+    assert!(said.code == 0 && said.stdout.contains("postgresql"), "{said:?}");
+    scene.write(&folder, "other", "url_credential = \"spool.url\"");
+    let said = run_with(&[("CREDENTIALS_DIRECTORY", folder.as_os_str())], status).await;
+    assert!(said.code == 0 && said.stdout.contains("postgresql"), "{said:?}");
+    let missing = folder.join("missing");
+    let said = run_with(&[("CREDENTIALS_DIRECTORY", missing.as_os_str())], status).await;
+    assert!(said.code == 78 && said.stderr.contains("LoadCredential"), "{said:?}");
 }
