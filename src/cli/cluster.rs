@@ -3,6 +3,7 @@
 use super::exit::Exit;
 use super::place::SpoolOptions;
 use super::shown::TableArguments;
+use super::spool_move::{self, MoveArguments};
 use super::terminal::{complain, say, say_json};
 use clap::Subcommand;
 use dane_relay::command::cluster::{self, SpoolReport};
@@ -31,6 +32,8 @@ pub(crate) enum SpoolAction {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Carry all mail from one spool to another, with no relay at work on either.
+    Move(MoveArguments),
     /// Say which engine keeps the mail, and how its database stands.
     Status {
         #[command(flatten)]
@@ -54,6 +57,7 @@ pub(crate) async fn spool(action: SpoolAction) -> ExitCode {
     match action {
         SpoolAction::Init { config } => change(config, WantedSchema::New).await,
         SpoolAction::Migrate { config } => change(config, WantedSchema::Newest).await,
+        SpoolAction::Move(arguments) => spool_move::carry(&arguments).await,
         SpoolAction::Status { place } => spool_status(&place).await,
     }
 }

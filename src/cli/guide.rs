@@ -319,6 +319,25 @@ pub(crate) const GUIDES: &[Guide] = &[
                schema that it does not know.",
     },
     Guide {
+        command: "spool move",
+        examples: &[
+            (
+                "relay spool move --from old.toml --to new.toml",
+                "with the service stopped; again, after an interruption",
+            ),
+            ("relay spool move --from old.toml --to new.toml --give-up", "the mail stays where it was"),
+        ],
+        exits: &[
+            (Exit::Fault, "a message is damaged in the old spool, or is not the same in the new one"),
+            (Exit::System, "a relay is at work on one of the spools"),
+            (Exit::Io, "a spool cannot be read or written; what was carried stays, and the next run goes on"),
+            (Exit::Config, ""),
+        ],
+        more: "Everything is carried: what waits, what is held, and the history. From the first message on no relay starts \
+               on the old spool, so that no mail is sent from both. At the end all of it is read again and compared. \
+               Nothing is removed from the old spool.",
+    },
+    Guide {
         command: "spool status",
         examples: &[("relay spool status", "the engine, the version of the schema, and what waits")],
         exits: &[

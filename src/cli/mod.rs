@@ -22,6 +22,7 @@ pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod shown;
+mod spool_move;
 pub(crate) mod suspend;
 pub(crate) mod terminal;
 pub(crate) mod top;

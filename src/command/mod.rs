@@ -15,6 +15,7 @@ pub mod reconcile;
 mod screen_tests;
 pub mod send_test;
 pub mod setup;
+pub mod spool_move;
 pub mod status;
 pub mod suspend;
 pub mod tls_reports;

@@ -1,6 +1,7 @@
 //! Which engine keeps the spool. The only file of the crate that names one: a second engine is
 //! chosen here, by the configuration, and nowhere else.
 
+use super::carrying::CarryingSpool;
 use super::cluster::{ClusterNode, DatabaseStatus, SchemaState};
 use super::embedded::EmbeddedSpool;
 use super::embedded::ledger::EmbeddedLedger;
@@ -27,21 +28,67 @@ pub struct Opened {
 /// used, others when the store behind it fails.
 pub async fn open(config: &SpoolConfig, now: Timestamp) -> Result<Opened, SpoolError> {
     match config.engine {
-        SpoolEngine::Embedded => open_embedded(config, now).await,
+        SpoolEngine::Embedded => {
+            let spool = open_embedded(config, now).await?;
+            let recovery = spool.recovery().clone();
+            Ok(Opened { spool: ours(spool).await?, recovery })
+        }
         SpoolEngine::Postgresql => {
             let (spool, recovery) = PostgresSpool::open(config, now).await?;
-            Ok(Opened { spool: Arc::new(spool), recovery })
+            Ok(Opened { spool: ours(spool).await?, recovery })
         }
     }
 }
 
-async fn open_embedded(config: &SpoolConfig, now: Timestamp) -> Result<Opened, SpoolError> {
+/// Opens the spools that mail is carried from and to, also one whose mail belongs to another by now. Both may have one
+/// directory: a database keeps no mail in it.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_carrying(
+    from: &SpoolConfig,
+    to: &SpoolConfig,
+    now: Timestamp,
+) -> Result<[Arc<dyn CarryingSpool>; 2], SpoolError> {
+    if from.engine == SpoolEngine::Postgresql && to.engine == SpoolEngine::Embedded {
+        // Files are opened first: they need the directory.
+        let to_spool = open_carrying_one(to, None, now).await?;
+        return Ok([open_carrying_one(from, Some(to), now).await?, to_spool]);
+    }
+    let from_spool = open_carrying_one(from, None, now).await?;
+    let to_spool = open_carrying_one(to, Some(from), now).await?;
+    Ok([from_spool, to_spool])
+}
+
+async fn open_carrying_one(
+    config: &SpoolConfig,
+    beside: Option<&SpoolConfig>,
+    now: Timestamp,
+) -> Result<Arc<dyn CarryingSpool>, SpoolError> {
+    let is_held = beside.is_some_and(|other| other.path == config.path);
+    match config.engine {
+        SpoolEngine::Embedded => Ok(Arc::new(open_embedded(config, now).await?)),
+        SpoolEngine::Postgresql if is_held => Ok(Arc::new(PostgresSpool::open_beside(config, now).await?)),
+        SpoolEngine::Postgresql => Ok(Arc::new(PostgresSpool::open(config, now).await?.0)),
+    }
+}
+
+/// A spool whose mail belongs to another is closed again: two relays would send it.
+async fn ours(spool: impl CarryingSpool + 'static) -> Result<Arc<dyn Spool>, SpoolError> {
+    let Some(since) = spool.carried_since() else { return Ok(Arc::new(spool)) };
+    spool.close().await;
+    Err(SpoolError::Unusable(format!(
+        "the mail of this spool belongs to another one since {}: `relay spool move` has carried it there, or has begun \
+         to. Name the other spool in [spool]; `relay spool move` goes on with what was cut off, or gives it up",
+        since.to_second()
+    )))
+}
+
+async fn open_embedded(config: &SpoolConfig, now: Timestamp) -> Result<EmbeddedSpool, SpoolError> {
     let config = config.clone();
     let opening = tokio::task::spawn_blocking(move || EmbeddedSpool::open(&config, now)).await;
     let interrupted = |ended| SpoolError::Io { action: "opening the spool", source: std::io::Error::other(ended) };
-    let spool = opening.map_err(interrupted)??;
-    let recovery = spool.recovery().clone();
-    Ok(Opened { spool: Arc::new(spool), recovery })
+    opening.map_err(interrupted)?
 }
 
 /// Opens the ledger of the spool that the configuration names, beside a relay that runs or

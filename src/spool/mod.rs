@@ -35,6 +35,7 @@ use std::time::Duration;
 use tls_session::{DueTlsReport, TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
+pub mod carrying;
 pub mod cluster;
 pub(crate) mod conclude;
 pub mod embedded;
@@ -51,7 +52,7 @@ pub(crate) mod schedule;
 mod stored;
 pub mod tls_session;
 
-pub use engine::{Opened, database_status, migrate, nodes, open, open_ledger};
+pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_ledger};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;

@@ -4,7 +4,7 @@
 use super::event::{Event, Silence, grouped};
 use super::ledger::ToldBy;
 use super::schedule::mix;
-use super::{Notification, RecipientState, SpoolEntry};
+use super::{Notification, RecipientState, Reported, SpoolEntry};
 use crate::clock::{ReportDay, Timestamp};
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
@@ -35,6 +35,11 @@ pub(crate) fn told_of(number: i64) -> Option<ToldBy> {
         -2 => Some(ToldBy::Nobody(Silence::NotAsked)),
         report => u64::try_from(report).ok().map(|report| ToldBy::Report(QueueId(report))),
     }
+}
+
+/// How often the sender was told, as the database keeps it. One that cannot be read costs a report more.
+pub(crate) fn reported_of(text: Option<&str>) -> Reported {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// The hash of a name in `lookups`: of Message-ID or address, without regard to case.

@@ -6,6 +6,7 @@
 //! | `promises`, `reading` | the conformance suite: every promise as a test that any engine must pass |
 //! | `embedded` | the directory of the embedded engine: damage, rebuilding, segments, a full disk |
 //! | `postgres` | the engine on PostgreSQL, with a server of its own |
+//! | `carrying` | mail that goes from one spool to another |
 //! | `copies` | a message and its copies, all or none |
 //! | `audit` | the audit finds what somebody took away, and names it |
 //! | `steps` | a crash at every step that changes the disk |
@@ -15,6 +16,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what fails in a test is its result")]
 
 mod audit;
+mod carrying;
 mod copies;
 mod embedded;
 mod engine;

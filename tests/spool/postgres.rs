@@ -416,3 +416,24 @@ async fn what_was_counted_goes_with_the_history() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn all_mail_goes_from_files_into_the_database_and_back() {
+    let (engine, files) = (Postgres::new().await, TempDir::new().unwrap());
+    crate::carrying::all_goes(crate::carrying::files(&files), engine.config()).await;
+    let (engine, files) = (Postgres::new().await, TempDir::new().unwrap());
+    crate::carrying::all_goes(engine.config(), crate::carrying::files(&files)).await;
+}
+
+#[tokio::test]
+async fn all_mail_goes_from_files_into_the_database_of_the_same_directory() {
+    let engine = Postgres::new().await;
+    let files = SpoolConfig { engine: SpoolEngine::Embedded, url: None, node: None, ..engine.config() };
+    crate::carrying::all_goes(files, engine.config()).await;
+}
+
+#[tokio::test]
+async fn all_mail_goes_from_one_database_to_another() {
+    let (one, two) = (Postgres::new().await, Postgres::new().await);
+    crate::carrying::all_goes(one.config(), two.config()).await;
+}

@@ -1,5 +1,6 @@
 //! Jobs of the state writer that share a transaction.
 
+use super::adopting::Adopting;
 use super::jobs::{IncidentRow, MessageRow, Moved, Settling, StateJob};
 use std::sync::mpsc::Receiver;
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,6 +22,7 @@ pub(super) enum Write {
     Settle(Box<Settling>),
     Forward(Vec<Moved>),
     Incident(IncidentRow),
+    Adopt(Box<Adopting>),
 }
 
 /// What waits, behind the first of it.
@@ -49,6 +51,7 @@ impl Batch {
             StateJob::Settle(settling) => self.writes.push(Write::Settle(settling)),
             StateJob::Forward(moved) => self.writes.push(Write::Forward(moved)),
             StateJob::Incident(row) => self.writes.push(Write::Incident(row)),
+            StateJob::Adopt(adopting) => self.writes.push(Write::Adopt(adopting)),
             StateJob::Close => self.closing = true,
             read @ (StateJob::Load(..)
             | StateJob::Place(..)

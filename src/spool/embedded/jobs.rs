@@ -1,6 +1,7 @@
 //! What the threads of the engine and its callers say to each other: the jobs of both writers, and
 //! what goes with them from one to the other.
 
+use super::adopting::Adopting;
 use super::paths::TemporaryFile;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -215,6 +216,8 @@ pub(super) enum StateJob {
     Settle(Box<Settling>),
     /// An incident.
     Incident(IncidentRow),
+    /// What comes from another spool.
+    Adopt(Box<Adopting>),
     /// Messages that memory does not have.
     Load(Vec<QueueId>, ReplyTo<Vec<Waiting>>),
     /// Where a record is.

@@ -5,7 +5,7 @@ use super::jobs::{ContentPlace, RecordPlace};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::ledger::{LedgerError, LedgerMessage, MessageState};
-pub(super) use crate::spool::stored::{MICROSECONDS, REPORT_IDS, lookup_hash, names, told_of};
+pub(super) use crate::spool::stored::{MICROSECONDS, REPORT_IDS, lookup_hash, names, reported_of, told_of};
 use crate::spool::{EngineError, RecipientState, SpoolError};
 use rusqlite::{ErrorCode, Row, ffi};
 
@@ -22,7 +22,7 @@ pub(super) const SCHEMA_VERSION: i64 = 5;
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! message_columns {
     () => {
-        "id, message_id, envelope, size, held, due_at, finished_at, attempts"
+        "id, message_id, envelope, size, held, due_at, finished_at, attempts, reported"
     };
 }
 
@@ -36,7 +36,7 @@ macro_rules! place_columns {
 pub(super) use {message_columns, place_columns};
 
 /// How many columns a message has.
-pub(super) const MESSAGE_COLUMNS: usize = 8;
+pub(super) const MESSAGE_COLUMNS: usize = 9;
 
 impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
@@ -127,6 +127,7 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<LedgerMessage> {
         due_at: Timestamp(row.get(5)?),
         finished_at,
         attempts: row.get(7)?,
+        reported: reported_of(row.get::<_, Option<String>>(8)?.as_deref()),
     })
 }
 

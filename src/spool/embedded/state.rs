@@ -11,7 +11,7 @@ use super::jobs::{
 use super::paths::SpoolPaths;
 use super::schema::{
     REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, names, number, octets, place_columns,
-    place_of, unsigned,
+    place_of, reported_of, unsigned,
 };
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
@@ -431,8 +431,7 @@ impl State {
         let envelope: Envelope = serde_json::from_str(&envelope)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?;
         let recipients = self.recipients(id, envelope.recipients.len())?;
-        // One that cannot be read costs a report more.
-        let reported = reported.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let reported = reported_of(reported.as_deref());
         let entry =
             SpoolEntry { id, envelope: Arc::new(envelope), size: unsigned(size), attempts, recipients, reported };
         Ok(Waiting { entry, place })
@@ -544,12 +543,12 @@ impl State {
         self.set("pruned_accepted_at", accepted_at.0.max(before))
     }
 
-    fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {
         let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
         select.query_row([name], |row| row.get(0)).optional()
     }
 
-    fn set(&self, name: &str, value: i64) -> rusqlite::Result<()> {
+    pub(super) fn set(&self, name: &str, value: i64) -> rusqlite::Result<()> {
         let mut set = self.connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
         set.execute(params![name, value]).map(|_| ())
     }

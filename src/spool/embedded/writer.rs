@@ -130,6 +130,7 @@ impl Writer {
             | StateJob::Settle(..)
             | StateJob::Forward(_)
             | StateJob::Incident(_)
+            | StateJob::Adopt(_)
             | StateJob::Sweep
             | StateJob::Tidy
             | StateJob::Close => false,
@@ -204,6 +205,9 @@ impl Writer {
                 Write::Incident(row) => {
                     let _nobody_waits = row.answer.send(Ok(()));
                 }
+                Write::Adopt(adopting) => {
+                    let _nobody_waits = adopting.answer.send(Ok(()));
+                }
             }
         }
         self.shared.changed.notify_one();
@@ -219,6 +223,9 @@ impl Writer {
                 Write::Settle(settling) => self.shared.give_up(*settling, error()),
                 Write::Incident(row) => {
                     let _nobody_waits = row.answer.send(Err(error()));
+                }
+                Write::Adopt(adopting) => {
+                    let _nobody_waits = adopting.answer.send(Err(error()));
                 }
             }
         }
@@ -243,7 +250,8 @@ impl Writer {
     fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
         let mut known = Vec::new();
         let mut mark = self.mark;
-        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_) | Write::Incident(_)));
+        let outcomes =
+            writes.iter().any(|write| matches!(write, Write::Settle(_) | Write::Incident(_) | Write::Adopt(_)));
         let forwards = writes.iter().any(|write| matches!(write, Write::Forward(_)));
         let work = match (outcomes, forwards) {
             (true, _) => Work::Outcomes,
@@ -264,6 +272,7 @@ impl Writer {
                     mark = moved.last().map_or(mark, |last| LogMark::after(last.to));
                 }
                 Write::Incident(row) => self.state.keep_incident(row)?,
+                Write::Adopt(adopting) => self.state.adopt(&adopting.rows)?,
             }
         }
         if mark != self.mark {
@@ -364,6 +373,7 @@ impl Writer {
             | StateJob::Settle(..)
             | StateJob::Forward(_)
             | StateJob::Incident(_)
+            | StateJob::Adopt(_)
             | StateJob::Close => {}
         }
     }

@@ -61,6 +61,17 @@ impl Ledger for DatabaseLedger {
         self.read(&rows).await?.pop().transpose().map_err(LedgerError::Row)
     }
 
+    async fn page(
+        &self,
+        after: Option<QueueId>,
+        most: usize,
+    ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError> {
+        let select = concat!("SELECT ", ledger_columns!(), " FROM messages m WHERE m.id > $1 ORDER BY m.id LIMIT $2");
+        let (after, most) = (after.map_or(-1, number), i64::try_from(most).unwrap_or(i64::MAX));
+        let rows = self.client.query(select, &[&after, &most]).await.map_err(failed)?;
+        self.read(&rows).await
+    }
+
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError> {
         let history = "SELECT at, event FROM history WHERE message = $1 ORDER BY number";
         let rows = self.client.query(history, &[&number(id)]).await.map_err(failed)?;

@@ -10,6 +10,7 @@
 //! away nothing is acknowledged, and outcomes of deliveries are kept until they are recorded.
 
 mod address;
+mod adopting;
 mod audit;
 mod claiming;
 mod content;
@@ -72,18 +73,35 @@ pub(super) struct PostgresSpool {
     session: Mutex<Option<JoinHandle<()>>>,
     /// The lock of the directory, until the end.
     folder: Mutex<Option<FolderLock>>,
+    /// Since when the mail here belongs to another spool.
+    carried_since: Mutex<Option<Timestamp>>,
 }
 
 impl PostgresSpool {
     /// Opens the spool as one of its nodes.
     pub(super) async fn open(config: &SpoolConfig, now: Timestamp) -> Result<(Self, Recovery), SpoolError> {
+        let folder = FolderLock::take(&config.path)?;
+        Self::open_in(Some(folder), config, now).await
+    }
+
+    /// The same where the caller has the directory already.
+    pub(super) async fn open_beside(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
+        Ok(Self::open_in(None, config, now).await?.0)
+    }
+
+    async fn open_in(
+        folder: Option<FolderLock>,
+        config: &SpoolConfig,
+        now: Timestamp,
+    ) -> Result<(Self, Recovery), SpoolError> {
         let database = Database::new(config)?;
-        let folder = Mutex::new(Some(FolderLock::take(&config.path)?));
+        let folder = Mutex::new(folder);
         let session = Session::open(&database).await?;
         let name = config.node.clone().unwrap_or_else(session::host);
         let node = session.register(&database, &name).await?;
         let failed = |error| database.failed(error);
         session::clear(session.client(), &node).await.map_err(failed)?;
+        let carried_since = Mutex::new(adopting::carried_since(session.client()).await.map_err(failed)?);
         let last_id = session::last_id(session.client()).await.map_err(failed)?;
         let shared = Arc::new(SharedStore::new(database, node, config, now));
         shared.begin_ids_after(last_id);
@@ -93,7 +111,10 @@ impl PostgresSpool {
         let (arrivals, renewals) = (storing::start(&shared), renewing::start(&shared));
         session::take_over_later(&shared);
         let session = Mutex::new(Some(tokio::spawn(session::keep(Arc::clone(&shared), session))));
-        Ok((Self { shared, arrivals, renewals, session, folder }, Recovery { waiting, ..Recovery::default() }))
+        Ok((
+            Self { shared, arrivals, renewals, session, folder, carried_since },
+            Recovery { waiting, ..Recovery::default() },
+        ))
     }
 
     fn is_time_to_tidy(&self, now: Timestamp) -> bool {

@@ -5,7 +5,7 @@ use super::store::{STORE, text};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, MessageState};
-use crate::spool::stored::told_of;
+use crate::spool::stored::{reported_of, told_of};
 use crate::spool::{EngineError, SpoolError};
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, Error, Row};
@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Error, Row};
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! ledger_columns {
     () => {
-        "m.id, m.message_id, m.envelope, m.size, m.held, m.due_at, m.finished_at, m.attempts, m.content_crc, m.accepted_at"
+        "m.id, m.message_id, m.envelope, m.size, m.held, m.due_at, m.finished_at, m.attempts, m.content_crc, m.accepted_at, m.reported"
     };
 }
 
@@ -59,6 +59,7 @@ pub(super) fn message_of(row: &Row) -> Result<LedgerMessage, QueueId> {
         due_at: Timestamp(row.get(5)),
         finished_at,
         attempts: u32::try_from(row.get::<_, i32>(7)).unwrap_or(0),
+        reported: reported_of(row.get::<_, Option<&str>>(10)),
     })
 }
 

@@ -21,19 +21,19 @@ const SHARDS: i64 = 16;
 
 /// JSON, and the number that stands for it in keys: an index takes no text of any length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct NumberedJson {
-    number: i64,
-    text: String,
+pub(super) struct NumberedJson {
+    pub(super) number: i64,
+    pub(super) text: String,
 }
 
 impl NumberedJson {
-    fn new(value: &impl serde::Serialize) -> Result<Self, SpoolError> {
+    pub(super) fn new(value: &impl serde::Serialize) -> Result<Self, SpoolError> {
         let text = json(value)?;
         Ok(Self { number: text_number(&text), text })
     }
 
     /// Nothing for a try that succeeded.
-    fn failure(failure: Option<&SessionFailure>) -> Result<Self, SpoolError> {
+    pub(super) fn failure(failure: Option<&SessionFailure>) -> Result<Self, SpoolError> {
         failure.map_or_else(|| Ok(Self::default()), Self::new)
     }
 }
