@@ -155,6 +155,14 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// End the running relay, and let those that share its spool have its work at once.
+    ///
+    /// It takes no more mail, gives back what has not begun, and ends when deliveries under way have, after half a minute at
+    /// the latest. With a spool of its own what waits is there at the next start.
+    Drain {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
     /// Say more or less in the log of the running relay, without a restart.
     LogLevel {
         /// error, warn, info, debug, trace or off; a list of modules with a level each, such as

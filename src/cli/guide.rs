@@ -306,6 +306,12 @@ pub(crate) const GUIDES: &[Guide] = &[
         more: "",
     },
     Guide {
+        command: "drain",
+        examples: &[("relay drain", "before an update of this node")],
+        exits: &ASKS,
+        more: "A service manager does not start it again: it ends as after `systemctl stop`, which does the same.",
+    },
+    Guide {
         command: "spool init",
         examples: &[("relay spool init --config /etc/relay/relay.toml", "once, in an empty database")],
         exits: &[(Exit::Io, "the database cannot be reached"), (Exit::Config, "")],
@@ -315,8 +321,8 @@ pub(crate) const GUIDES: &[Guide] = &[
         command: "spool migrate",
         examples: &[("relay spool migrate", "after an update that asks for it")],
         exits: &[(Exit::Io, "the database cannot be reached"), (Exit::Config, "")],
-        more: "Relays that run are to be of the new version by then: one of an older version ends when it comes back to a \
-               schema that it does not know.",
+        more: "Relays of an older version go on where the new schema allows it, and end where it does not; the notes on a \
+               release say which.",
     },
     Guide {
         command: "spool move",

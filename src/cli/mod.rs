@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod configuration;
 pub(crate) mod content;
 pub(crate) mod dkim;
+pub(crate) mod drain;
 pub(crate) mod exit;
 pub(crate) mod guide;
 pub(crate) mod log;

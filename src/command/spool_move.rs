@@ -121,5 +121,5 @@ pub fn text(report: &CarryReport) -> String {
 #[must_use]
 pub const fn given_up() -> &'static str {
     "The old spool is worked on again. What was carried is in the new one still: no relay must ever send it from there,\n\
-     so empty it (of a database: drop it and make it anew) before it is used.\n"
+     so empty it (of a database: drop it and make it again) before it is used.\n"
 }

@@ -385,9 +385,9 @@ impl Pipeline {
     }
 
     /// Whether a transaction may be begun: not while the claim may be another worker's, nor while its content cannot be
-    /// read and its end not be recorded.
+    /// read and its end not be recorded, nor once the relay ends.
     fn may_begin(&self, attempt: &DeliveryAttempt<'_>) -> bool {
-        let may = !attempt.hold.is_in_doubt() && self.spool.away(self.out.clock.now()).is_none();
+        let may = !attempt.hold.is_in_doubt() && self.goes_on();
         attempt.left_unbegun.fetch_or(!may, Ordering::Relaxed);
         may
     }

@@ -47,7 +47,7 @@ impl Pipeline {
         }
         if is_left_unbegun {
             self.backoff().not_tried(&attempt.route.hop);
-            return Progress { again: Some(self.out.clock.now()), ..Progress::default() };
+            return self.given_back();
         }
         self.broken.store(0, Ordering::Relaxed);
         self.note_outcomes(attempt.entry, &outcomes);

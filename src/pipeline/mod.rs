@@ -45,7 +45,7 @@ use incidents::Incidents;
 use outbound::Outbound;
 use outcomes::Outcomes;
 use settle::UnderWay;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -80,6 +80,8 @@ pub struct Pipeline {
     postmaster: Arc<postmaster::Postmaster>,
     /// Attempts in a row that a fault of the relay itself ended.
     broken: Arc<AtomicU32>,
+    /// Whether the relay ends: nothing is begun any more.
+    ends: Arc<AtomicBool>,
     /// Held by whoever sends reports on TLS, so that no two send the same.
     pub(crate) tls_reporting: Arc<tokio::sync::Mutex<()>>,
 }
@@ -106,6 +108,7 @@ impl Pipeline {
             failover: Arc::default(),
             postmaster: Arc::default(),
             broken: Arc::default(),
+            ends: Arc::default(),
             tls_reporting: Arc::default(),
         }
     }
@@ -126,6 +129,7 @@ impl Pipeline {
             failover: Arc::clone(&self.failover),
             postmaster: Arc::clone(&self.postmaster),
             broken: Arc::clone(&self.broken),
+            ends: Arc::clone(&self.ends),
             tls_reporting: Arc::clone(&self.tls_reporting),
         }
     }

@@ -128,8 +128,8 @@ impl CarryReport {
         self.damaged.is_empty() && self.differing.is_empty()
     }
 
-    fn add(&mut self, one: Carried) {
-        let Carried { id, open, octets, end } = one;
+    fn add(&mut self, one: CarriedOne) {
+        let CarriedOne { id, open, octets, end } = one;
         self.messages += 1;
         self.waiting += u64::from(open);
         self.octets += octets;
@@ -141,7 +141,7 @@ impl CarryReport {
     }
 }
 
-struct Carried {
+struct CarriedOne {
     id: QueueId,
     open: bool,
     octets: u64,
@@ -172,7 +172,7 @@ pub async fn carry(
         let page = from.ledger.page(after, PAGE).await.map_err(CarryError::Read)?;
         let Some(last) = page.last() else { break };
         after = Some(id_of(last));
-        let carried: Vec<Carried> =
+        let carried: Vec<CarriedOne> =
             stream::iter(page).map(|line| carry_one(from, to, line)).buffer_unordered(AT_ONCE).try_collect().await?;
         carried.into_iter().for_each(|one| report.add(one));
         told(report.messages);
@@ -209,8 +209,8 @@ async fn carry_one(
     from: &CarryingSide<'_>,
     to: &CarryingSide<'_>,
     line: Result<LedgerMessage, QueueId>,
-) -> Result<Carried, CarryError> {
-    let damaged = |id, open| Carried { id, open, octets: 0, end: CarriedEnd::Damaged };
+) -> Result<CarriedOne, CarryError> {
+    let damaged = |id, open| CarriedOne { id, open, octets: 0, end: CarriedEnd::Damaged };
     let message = match line {
         Ok(message) => message,
         Err(id) => return Ok(damaged(id, false)),
@@ -227,7 +227,7 @@ async fn carry_one(
     };
     let history = from.ledger.history(id).await.map_err(CarryError::Read)?;
     match to.spool.adopt(CarriedMessage { message, history }, content).await {
-        Ok(adoption) => Ok(Carried { id, open, octets, end: CarriedEnd::Stored(adoption) }),
+        Ok(adoption) => Ok(CarriedOne { id, open, octets, end: CarriedEnd::Stored(adoption) }),
         Err(SpoolError::Damaged) => Ok(damaged(id, open)),
         Err(error) => Err(CarryError::Store(id, error)),
     }

@@ -1,7 +1,8 @@
-//! What an operator may ask about a spool that several relays share: the version of its schema, and its nodes.
+//! A spool that several relays share: the version of its schema, its nodes, and the part of each in what all may do.
 
 use crate::clock::Timestamp;
 use serde::Serialize;
+use std::num::NonZeroU32;
 
 /// The schema of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,4 +73,55 @@ pub enum NodeState {
     Silent,
     /// It ended in order.
     Stopped,
+}
+
+/// The part of one relay in what all that share the spool may do together, such as connections to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeShare {
+    rank: usize,
+    nodes: NonZeroU32,
+}
+
+impl NodeShare {
+    /// Of a relay that has the spool for itself.
+    pub const ALONE: Self = Self { rank: 0, nodes: NonZeroU32::MIN };
+
+    /// Of one of so many that run, in their order from 0.
+    #[must_use]
+    pub fn new(rank: usize, nodes: usize) -> Self {
+        let nodes = u32::try_from(nodes).ok().and_then(NonZeroU32::new);
+        nodes.map_or(Self::ALONE, |nodes| Self { rank, nodes })
+    }
+
+    /// Its part of a limit. The parts of all are the limit; what cannot be divided is that of the first ones, so that the
+    /// part of a later one may be nothing.
+    #[must_use]
+    pub fn of(self, limit: usize) -> usize {
+        let nodes = usize::try_from(self.nodes.get()).unwrap_or(usize::MAX);
+        limit / nodes + usize::from(self.rank < limit % nodes)
+    }
+
+    /// How many run.
+    #[must_use]
+    pub const fn nodes(self) -> NonZeroU32 {
+        self.nodes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_all_nodes_are_the_limit_whatever_their_number() {
+        for nodes in 1..6 {
+            for limit in [1, 2, 3, 20, 41] {
+                let parts: Vec<usize> = (0..nodes).map(|rank| NodeShare::new(rank, nodes).of(limit)).collect();
+                assert_eq!(parts.iter().sum::<usize>(), limit, "{parts:?}");
+                assert!(parts.windows(2).all(|pair| pair[0] >= pair[1] && pair[0] - pair[1] < 2), "{parts:?}");
+            }
+        }
+        assert_eq!(NodeShare::new(3, 0), NodeShare::ALONE);
+        assert_eq!(NodeShare::ALONE.of(usize::MAX), usize::MAX);
+    }
 }

@@ -52,6 +52,7 @@ pub(crate) mod schedule;
 mod stored;
 pub mod tls_session;
 
+use cluster::NodeShare;
 pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_ledger};
 
 /// Incidents that are kept; the oldest go.
@@ -582,6 +583,11 @@ pub trait Spool: Send + Sync {
     /// How a store on another machine stands that cannot be used; `now` is remembered as the beginning.
     fn away(&self, _now: Timestamp) -> Option<AwayStore> {
         None
+    }
+
+    /// The part of this relay in what all that share the spool may do together.
+    fn share(&self) -> NodeShare {
+        NodeShare::ALONE
     }
 
     /// What was handed to it and has not been answered, or could not be recorded: what a stop leaves undone.

@@ -136,6 +136,7 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["config", "show"],
         vec!["config", "diff"],
         vec!["reload"],
+        vec!["drain"],
     ];
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for arguments in &typed {

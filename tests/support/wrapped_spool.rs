@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
+use dane_relay::spool::cluster::NodeShare;
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
 use dane_relay::spool::room::{AwayStore, FullDisk};
@@ -78,6 +79,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
     async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError> {
         let _during = self.around.call(Call::Claim);
         self.inner.claim_one(id, now).await
+    }
+
+    fn share(&self) -> NodeShare {
+        self.inner.share()
     }
 
     fn lease(&self) -> Lease {

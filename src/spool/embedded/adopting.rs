@@ -4,7 +4,7 @@
 
 use super::EmbeddedSpool;
 use super::content::ContentWriter;
-use super::jobs::{ReplyTo, StateJob, TlsReportUpdate};
+use super::jobs::{AdoptedRows, KeptRows, StateJob, TlsReportUpdate};
 use super::schema::{day_of, json, lookup_hash, names, number, octets};
 use super::settle::encode_envelope;
 use super::state::State;
@@ -21,24 +21,6 @@ use std::sync::Arc;
 
 /// Since when the mail belongs to another spool, in `meta`.
 const CARRIED_SINCE: &str = "carried_since";
-
-/// What is written of another spool.
-pub(super) enum AdoptedRows {
-    /// What is known of a message beside its record, which is there where something is still to be done for it.
-    Message(Box<CarriedMessage>),
-    /// Counts for the reports on TLS.
-    Counts(TlsReportRow, Vec<TlsCount>),
-    /// History from before this may be missing.
-    Horizon(Timestamp),
-    /// Since when the mail here belongs to another spool.
-    CarriedSince(Option<Timestamp>),
-}
-
-/// What is written of another spool, and who waits for it.
-pub(super) struct Adopting {
-    pub(super) rows: AdoptedRows,
-    pub(super) answer: ReplyTo<()>,
-}
 
 #[async_trait]
 impl CarryingSpool for EmbeddedSpool {
@@ -80,7 +62,7 @@ impl CarryingSpool for EmbeddedSpool {
 
 impl EmbeddedSpool {
     async fn adopt_rows(&self, rows: AdoptedRows) -> Result<(), SpoolError> {
-        self.ask(|answer| StateJob::Adopt(Box::new(Adopting { rows, answer }))).await
+        self.ask(|answer| StateJob::Keep(Box::new(KeptRows::Adopted(rows)), answer)).await
     }
 
     /// Makes the record of a message durable, under its own id.
@@ -123,8 +105,16 @@ impl State {
         Ok(self.get(CARRIED_SINCE)?.map(Timestamp))
     }
 
+    /// Keeps rows as they are.
+    pub(super) fn keep(&self, rows: &KeptRows) -> rusqlite::Result<()> {
+        match rows {
+            KeptRows::Incident(row) => self.keep_incident(row),
+            KeptRows::Adopted(rows) => self.adopt(rows),
+        }
+    }
+
     /// Writes what comes from another spool.
-    pub(super) fn adopt(&self, rows: &AdoptedRows) -> rusqlite::Result<()> {
+    fn adopt(&self, rows: &AdoptedRows) -> rusqlite::Result<()> {
         match rows {
             AdoptedRows::Message(carried) => self.adopt_message(carried),
             AdoptedRows::Counts(report, counts) => self.adopt_counts(report, counts),

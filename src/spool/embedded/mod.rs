@@ -57,7 +57,7 @@ use async_trait::async_trait;
 use claiming::Claiming;
 use content::{ContentWriter, FileReader, InlineReader, blocking};
 use index::Taken;
-use jobs::{IncidentRow, LogJob, RecordPlace, ReplyTo, StateJob};
+use jobs::{IncidentRow, KeptRows, LogJob, RecordPlace, ReplyTo, StateJob};
 use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
@@ -408,7 +408,7 @@ impl Spool for EmbeddedSpool {
         self.running()?;
         let id = incident.id.0;
         let incident = serde_json::to_string(incident).map_err(|e| invalid(e.into()))?;
-        self.ask(|answer| StateJob::Incident(IncidentRow { id, incident, answer })).await
+        self.ask(|answer| StateJob::Keep(Box::new(KeptRows::Incident(IncidentRow { id, incident })), answer)).await
     }
 
     async fn record_tls_report(

@@ -32,7 +32,7 @@ mod storing;
 mod tls_counts;
 mod tls_reports;
 
-use super::cluster::SchemaState;
+use super::cluster::{NodeShare, SchemaState};
 use super::event::Event;
 use super::incident::Incident;
 use super::room::{AwayStore, FullDisk};
@@ -288,6 +288,10 @@ impl Spool for PostgresSpool {
 
     fn away(&self, now: Timestamp) -> Option<AwayStore> {
         self.shared.database.away_since(now)
+    }
+
+    fn share(&self) -> NodeShare {
+        self.shared.share()
     }
 
     fn unwritten(&self) -> Unwritten {

@@ -119,15 +119,20 @@ impl Session {
         Ok(self.client.query_one(lock, &[&LOCK_CLASS, &i32::from(slot)]).await?.get(0))
     }
 
-    /// Whether this process may go on. Compares the clocks.
+    /// Whether this process may go on. Compares the clocks, and looks who else runs.
     pub(super) async fn heartbeat(&self, shared: &SharedStore) -> Result<Heartbeat, tokio_postgres::Error> {
         let beat = "UPDATE nodes SET seen_at = clock_timestamp(), clock_ms = $3 WHERE slot = $1 AND incarnation = $2
                     RETURNING (extract(epoch FROM seen_at) * 1000)::bigint,
-                              (SELECT value FROM relay_meta WHERE name = 'works_with')";
+                              (SELECT value FROM relay_meta WHERE name = 'works_with'),
+                              (SELECT array_agg(slot) FROM nodes WHERE stopped_at IS NULL
+                                 AND seen_at > clock_timestamp() - $4 * interval '1 second')";
         let (node, now) = (&shared.node, Clock::system().now());
-        let row = self.client.query_opt(beat, &[&node.slot, &node.incarnation, &now.0]).await?;
+        let row =
+            self.client.query_opt(beat, &[&node.slot, &node.incarnation, &now.0, &shared.lease_seconds()]).await?;
         let Some(row) = row else { return Ok(Heartbeat::Replaced) };
         shared.compare_clocks(now, Timestamp(row.get(0)));
+        // One that was not heard of for a lease begins nothing any more.
+        shared.nodes_run(&row.get::<_, Option<Vec<i16>>>(2).unwrap_or_default());
         let needed = row.get::<_, Option<i64>>(1).filter(|needed| *needed > migrations::newest());
         Ok(needed.map_or(Heartbeat::GoesOn, Heartbeat::Outdated))
     }

@@ -5,6 +5,7 @@ use super::store::{Database, DatabaseReach};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::QueueId;
+use crate::spool::cluster::NodeShare;
 use crate::spool::schedule::mix;
 use crate::spool::stored::{MICROSECONDS, REPORT_IDS};
 use crate::spool::{SpoolError, Unwritten};
@@ -78,6 +79,7 @@ pub(super) struct SharedStore {
     sequence: AtomicU64,
     latest: AtomicI64,
     ahead_ms: AtomicI64,
+    share: Mutex<NodeShare>,
     pub(super) tidied: AtomicI64,
     keep_history_ms: AtomicI64,
     unrecorded: Mutex<BTreeSet<i64>>,
@@ -104,6 +106,7 @@ impl SharedStore {
             sequence: AtomicU64::new(0),
             latest: AtomicI64::new(now.0),
             ahead_ms: AtomicI64::new(0),
+            share: Mutex::new(NodeShare::ALONE),
             tidied: AtomicI64::new(now.0),
             keep_history_ms: AtomicI64::new(0),
             unrecorded: Mutex::default(),
@@ -208,6 +211,18 @@ impl SharedStore {
     /// The time that the last caller named.
     pub(super) fn latest_time(&self) -> Timestamp {
         Timestamp(self.latest.load(Ordering::Relaxed))
+    }
+
+    /// These nodes run, and this one.
+    pub(super) fn nodes_run(&self, slots: &[i16]) {
+        let running: BTreeSet<i16> = slots.iter().copied().chain([self.node.slot]).collect();
+        let rank = running.iter().position(|slot| *slot == self.node.slot).unwrap_or(0);
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = NodeShare::new(rank, running.len());
+    }
+
+    /// The part of this node in what all may do together.
+    pub(super) fn share(&self) -> NodeShare {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something may be due, here and elsewhere.

@@ -3,6 +3,7 @@
 //! under way when a node lost its process or its claim.
 
 mod database;
+mod handing_over;
 mod load;
 mod network;
 mod nodes;
@@ -10,7 +11,7 @@ mod proxy;
 
 use crate::postgres_server::PostgresServer;
 use crate::process::{ProgramOutput, Serving, run};
-use crate::relay::{SENDER, configuration, content, hand_in, lab, until};
+use crate::relay::{SENDER, configuration, content, hand_in, heard, lab, until};
 use dane_relay::lab::{Lab, Trouble, TroubleAt};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ struct ClusterScene {
     folder: TempDir,
     /// By which the nodes reach the database.
     url: String,
+    /// More of `[delivery]`.
+    delivery: &'static str,
 }
 
 impl ClusterScene {
@@ -39,7 +42,7 @@ impl ClusterScene {
         server.answer("postgres", "CREATE DATABASE relay");
         let lab = lab().domain("good.test", |d| d).start().await.unwrap();
         let url = server.url("relay");
-        let scene = Self { server, lab, folder: tempfile::tempdir().unwrap(), url };
+        let scene = Self { server, lab, folder: tempfile::tempdir().unwrap(), url, delivery: "" };
         let made = scene.run("one", &["spool", "init"]).await;
         assert_eq!((made.code, made.stdout.as_str()), (0, "the spool is made\n"), "{made:?}");
         scene
@@ -59,7 +62,8 @@ impl ClusterScene {
     fn write(&self, folder: &Path, node: &str, url: &str) {
         let lease = LEASE.as_secs();
         let spool = format!("[spool]\nengine = \"postgresql\"\n{url}\nnode = \"{node}\"\nlease = \"{lease}s\"\n");
-        let text = configuration(&self.lab, folder).replace("[spool]\n", &spool);
+        let delivery = format!("[delivery]\n{}", self.delivery);
+        let text = configuration(&self.lab, folder).replace("[spool]\n", &spool).replace("[delivery]\n", &delivery);
         std::fs::write(folder.join("relay.toml"), text).unwrap();
     }
 
@@ -93,6 +97,13 @@ impl ClusterScene {
     /// How long its server takes to say that it has a message.
     fn takes(&self, time: Duration) {
         self.lab.mx("good.test").unwrap().delay(TroubleAt::EndOfData, time);
+    }
+
+    /// Messages that its server is at work on.
+    fn under_way(&self) -> usize {
+        let host = self.lab.mx("good.test").unwrap();
+        let arrived = host.messages().len();
+        (heard(host, "DATA") + heard(host, "BDAT")).saturating_sub(arrived)
     }
 
     async fn mail(&self, relay: &Serving, many: usize) -> Vec<String> {
