@@ -8,8 +8,8 @@ use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
 use cli::{
-    audit, check, configuration, dkim, guide, lookup, manual, operator, reload, reports, send_test, serve, setup,
-    suspend, top, trouble, user,
+    audit, check, cluster, configuration, dkim, drain, guide, lookup, manual, operator, reload, reports, send_test,
+    serve, setup, suspend, top, trouble, user,
 };
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
@@ -83,10 +83,13 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Config { action: ConfigAction::Show { config, output } } => {
             configuration::show(config.or_else(usual_file).as_deref(), output.form())
         }
+        CliCommand::Spool { action } => cluster::spool(action).await,
+        CliCommand::Cluster { action } => cluster::status(action).await,
         CliCommand::Suspend(arguments) => suspend::suspend(arguments).await,
         CliCommand::Resume(arguments) => suspend::resume(arguments).await,
         CliCommand::User { action } => user::user(action),
         CliCommand::Reload { place } => reload::reload(&place).await,
+        CliCommand::Drain { place } => drain::drain(&place).await,
         CliCommand::LogLevel { level, lasts, place } => reload::log_level(&level, lasts, &place).await,
         CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),

@@ -1,6 +1,7 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::audit::AuditOptions;
+use super::cluster::{ClusterAction, SpoolAction};
 use super::dkim::DkimAction;
 use super::operator::QueueAction;
 pub(crate) use super::overrides::{Output, Overrides};
@@ -154,6 +155,14 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// End the running relay, and let those that share its spool have its work at once.
+    ///
+    /// It takes no more mail, gives back what has not begun, and ends when deliveries under way have, after half a minute at
+    /// the latest. With a spool of its own what waits is there at the next start.
+    Drain {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
     /// Say more or less in the log of the running relay, without a restart.
     LogLevel {
         /// error, warn, info, debug, trace or off; a list of modules with a level each, such as
@@ -164,6 +173,16 @@ pub(crate) enum CliCommand {
         lasts: Option<Duration>,
         #[command(flatten)]
         place: SpoolOptions,
+    },
+    /// The database that keeps the mail, where one does.
+    Spool {
+        #[command(subcommand)]
+        action: SpoolAction,
+    },
+    /// The relays that share one spool.
+    Cluster {
+        #[command(subcommand)]
+        action: ClusterAction,
     },
     /// Let nothing further in from a sender or user, or to a destination; what is queued stays.
     Suspend(SuspendArguments),

@@ -306,6 +306,64 @@ pub(crate) const GUIDES: &[Guide] = &[
         more: "",
     },
     Guide {
+        command: "drain",
+        examples: &[("relay drain", "before an update of this node")],
+        exits: &ASKS,
+        more: "A service manager does not start it again: it ends as after `systemctl stop`, which does the same.",
+    },
+    Guide {
+        command: "spool init",
+        examples: &[("relay spool init --config /etc/relay/relay.toml", "once, in an empty database")],
+        exits: &[(Exit::Io, "the database cannot be reached"), (Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "spool migrate",
+        examples: &[("relay spool migrate", "after an update that asks for it")],
+        exits: &[(Exit::Io, "the database cannot be reached"), (Exit::Config, "")],
+        more: "Relays of an older version go on where the new schema allows it, and end where it does not; the notes on a \
+               release say which.",
+    },
+    Guide {
+        command: "spool move",
+        examples: &[
+            (
+                "relay spool move --from old.toml --to new.toml",
+                "with the service stopped; again, after an interruption",
+            ),
+            ("relay spool move --from old.toml --to new.toml --give-up", "the mail stays where it was"),
+        ],
+        exits: &[
+            (Exit::Fault, "a message is damaged in the old spool, or is not the same in the new one"),
+            (Exit::System, "a relay is at work on one of the spools"),
+            (Exit::Io, "a spool cannot be read or written; what was carried stays, and the next run goes on"),
+            (Exit::Config, ""),
+        ],
+        more: "Everything is carried: what waits, what is held, and the history. From the first message on no relay starts \
+               on the old spool, so that no mail is sent from both. At the end all of it is read again and compared. \
+               Nothing is removed from the old spool.",
+    },
+    Guide {
+        command: "spool status",
+        examples: &[("relay spool status", "the engine, the version of the schema, and what waits")],
+        exits: &[
+            (Exit::Fault, "the schema is not one that this relay works with"),
+            (Exit::Io, "the database cannot be reached"),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
+        command: "cluster status",
+        examples: &[("relay cluster status", "which relays run, and what each carries")],
+        exits: &[
+            (Exit::Nothing, "a node is silent, or its clock is off"),
+            (Exit::Io, "the database cannot be reached"),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
         command: "suspend",
         examples: &[
             ("relay suspend", "who is suspended now"),

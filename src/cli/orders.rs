@@ -138,6 +138,7 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         | ControlReply::Reloaded { .. }
         | ControlReply::Settings { .. }
         | ControlReply::LogLevel(_)
+        | ControlReply::Draining { .. }
         | ControlReply::TlsReport { .. }
         | ControlReply::TlsReportsSent
         | ControlReply::Suspended { .. } => String::new(),
@@ -152,6 +153,7 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         | ControlReply::Reloaded { .. }
         | ControlReply::Settings { .. }
         | ControlReply::LogLevel(_)
+        | ControlReply::Draining { .. }
         | ControlReply::TlsReport { .. }
         | ControlReply::TlsReportsSent
         | ControlReply::Suspended { .. } => ExitCode::SUCCESS,

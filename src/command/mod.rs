@@ -1,6 +1,7 @@
 //! One question of an operator each: the answer as data first, and the text of it beside.
 
 pub mod audit;
+pub mod cluster;
 pub mod content;
 pub mod dkim;
 pub mod dns;
@@ -14,6 +15,7 @@ pub mod reconcile;
 mod screen_tests;
 pub mod send_test;
 pub mod setup;
+pub mod spool_move;
 pub mod status;
 pub mod suspend;
 pub mod tls_reports;

@@ -39,6 +39,10 @@ pub(super) const BORDERS: &[(&str, Border)] = &[
     ("listen.max_new_connections", Border::Count(60, 1_000_000, "connections a minute")),
     ("listen.max_commands", Border::Count(1000, 10_000_000, "commands")),
     ("listen.idle_timeout", Border::Time(SECOND, DAY)),
+    // A server has a hundred by default, for all its clients.
+    ("spool.max_connections", Border::Count(4, 1000, "connections")),
+    // Shorter, and a busy machine loses its claims; longer, and the mail of a dead one waits for too long.
+    ("spool.lease", Border::Time(5 * SECOND, HOUR)),
     ("spool.min_free_bytes", Border::Count(0, MOST_OCTETS, "octets")),
     ("spool.min_free_inodes", Border::Count(0, MOST_OCTETS, "inodes")),
     ("spool.keep_history", Border::Time(HOUR, 10 * YEAR)),

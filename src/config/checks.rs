@@ -5,7 +5,7 @@ use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{
     Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, dkim, limit, listener, notify, private_zone,
-    tls_reports, together,
+    spool, tls_reports, together,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     notify::check(&config.notify, findings);
     tls_reports::check(&config.tls_reports, findings);
     paths(config, findings);
+    spool::check(&config.spool, findings);
     for (nth, rule) in config.host.iter().enumerate() {
         host(nth, rule, findings);
     }
@@ -144,6 +145,7 @@ fn paths(config: &Config, findings: &mut ConfigFindings<'_>) {
     let optional = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
     let all = [
         ("spool.path", config.spool.path.clone()),
+        ("spool.url_file", optional(&config.spool.url_file)),
         ("listen.certificate", optional(&config.listen.certificate)),
         ("listen.private_key", optional(&config.listen.private_key)),
         ("notify.templates", optional(&config.notify.templates)),

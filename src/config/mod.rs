@@ -33,6 +33,7 @@ mod sending;
 pub mod settings;
 mod show;
 mod source;
+mod spool;
 mod tls_reports;
 mod together;
 mod upstream;
@@ -60,6 +61,7 @@ pub use sending::{HostRule, Rate, closest_rule};
 pub use settings::LoadedConfig;
 pub use show::{REFERENCE, shown, shown_values};
 pub use source::{ConfigSource, spool_of};
+pub use spool::{SpoolConfig, SpoolEngine};
 pub use tls_reports::TlsReportsConfig;
 pub use upstream::Upstream;
 pub use watch::WatchConfig;
@@ -223,35 +225,6 @@ fn loopback_v4() -> IpNet {
 
 fn loopback_v6() -> IpNet {
     IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128))
-}
-
-/// `[spool]`: where accepted mail lives.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SpoolConfig {
-    /// The directory; made when it does not exist.
-    pub path: PathBuf,
-    /// Below this much free space no mail is accepted (452 4.3.1), in octets.
-    pub min_free_bytes: u64,
-    /// Below this many free inodes no mail is accepted.
-    pub min_free_inodes: u64,
-    /// How long the history of finished messages is kept.
-    #[serde(deserialize_with = "duration")]
-    pub keep_history: Duration,
-    /// The largest state database, in octets; above it the oldest history goes before its time.
-    pub max_history_bytes: u64,
-}
-
-impl Default for SpoolConfig {
-    fn default() -> Self {
-        Self {
-            path: PathBuf::from("relay-spool"),
-            min_free_bytes: 268_435_456,
-            min_free_inodes: 1000,
-            keep_history: Duration::from_secs(30 * 86_400),
-            max_history_bytes: 8_589_934_592,
-        }
-    }
 }
 
 /// `[dns]`: whom we ask and what we trust. The words for resolvers are in `upstream.rs`.

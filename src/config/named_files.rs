@@ -136,10 +136,13 @@ fn named(config: &Config) -> Vec<NamedFile> {
         TrustAnchorSource::Builtin => None,
         TrustAnchorSource::File(path) => Some(file("dns.trust_anchors", path)),
     };
-    let roots = match &config.tls.roots {
+    let roots_of = |key: &str, roots: &RootsSource| match roots {
         RootsSource::System => None,
-        RootsSource::File(path) => Some(file("tls.roots", path)),
+        RootsSource::File(path) => Some(file(key, path)),
     };
+    let roots =
+        roots_of("tls.roots", &config.tls.roots).into_iter().chain(roots_of("spool.roots", &config.spool.roots));
+    let roots = roots.chain(config.spool.url_file.iter().map(|path| file("spool.url_file", path)));
     let texts = config.notify.templates.iter().map(|folder| file("notify.templates", &folder.join(TEXTS)));
     let of_destinations = config.destination.iter().enumerate().flat_map(|(nth, destination)| {
         let at = |key: &str, path: &Path| NamedFile { key: format!("destination.{nth}.{key}"), file: path.to_owned() };

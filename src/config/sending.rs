@@ -19,6 +19,8 @@ const MOST_MESSAGES: u32 = 1_000_000;
 pub struct Rate {
     messages: NonZeroU32,
     unit: RateUnit,
+    /// Relays that keep it together.
+    among: NonZeroU32,
 }
 
 /// The time of a [`Rate`].
@@ -53,10 +55,16 @@ impl Rate {
         Duration::from_secs(self.unit.row().1)
     }
 
+    /// The part of each where so many relays keep it together.
+    #[must_use]
+    pub const fn among(self, relays: NonZeroU32) -> Self {
+        Self { among: relays, ..self }
+    }
+
     /// The time from one message to the next.
     #[must_use]
     pub fn interval(self) -> Duration {
-        Duration::from_secs(self.unit.row().1) / self.messages.get()
+        Duration::from_secs(self.unit.row().1).saturating_mul(self.among.get()) / self.messages.get()
     }
 }
 
@@ -74,7 +82,7 @@ impl TryFrom<String> for Rate {
             let unit = RateUnit::ALL.into_iter().find(|(_, known, _)| *known == letter.trim())?.0;
             let messages =
                 messages.trim().parse().ok().filter(|messages: &NonZeroU32| messages.get() <= MOST_MESSAGES)?;
-            Some(Self { messages, unit })
+            Some(Self { messages, unit, among: NonZeroU32::MIN })
         });
         parsed.ok_or_else(|| {
             format!("\"{text}\" is no rate: write \"100/m\", or /s, /h, /d, with a number from 1 to {MOST_MESSAGES}")

@@ -10,7 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 /// Keys that only a restart changes, and why.
-pub const AT_RESTART: &[(&str, &str)] = &[("[spool] path", "the mail that waits is there")];
+pub const AT_RESTART: &[(&str, &str)] = &[
+    ("[spool] path", "the mail that waits is there"),
+    ("[spool] engine", "the mail that waits is there"),
+    ("[spool] url", "the mail that waits is there"),
+    ("[spool] url_file", "the mail that waits is there"),
+    ("[spool] url_credential", "the mail that waits is there"),
+    ("[spool] roots", "the connections to the database are made by it"),
+    ("[spool] max_connections", "the connections to the database are counted from the start"),
+    ("[spool] lease", "claims are renewed by it"),
+    ("[spool] node", "what this relay carries is under its name"),
+];
 
 /// Keys whose values are shown to nobody, wherever they stand.
 const SECRET: [&str; 4] = ["password", "passphrase", "secret", "token"];
@@ -39,10 +49,11 @@ pub struct LoadedConfig {
 impl LoadedConfig {
     /// What counts of it while a relay runs that was started with `before`: what needs a restart stays.
     pub fn keep_until_restart(&mut self, before: &Self) {
-        self.config.spool.path.clone_from(&before.config.spool.path);
+        self.config.spool.keep_place(&before.config.spool);
         for (key, _) in AT_RESTART {
-            if let Some(value) = before.settings.0.get(*key) {
-                self.settings.0.insert((*key).to_owned(), value.clone());
+            match before.settings.0.get(*key) {
+                Some(value) => drop(self.settings.0.insert((*key).to_owned(), value.clone())),
+                None => drop(self.settings.0.remove(*key)),
             }
         }
     }

@@ -290,6 +290,7 @@ fn content_fault(error: &SpoolError) -> TransportFault {
         SpoolError::Full
         | SpoolError::Io { .. }
         | SpoolError::Engine(_)
+        | SpoolError::Unreachable(_)
         | SpoolError::Fenced
         | SpoolError::Stopped
         | SpoolError::InUse { .. }

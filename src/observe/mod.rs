@@ -46,7 +46,7 @@ use crate::spool::SpoolStats;
 use crate::spool::Unwritten;
 use crate::spool::audit::AuditFinding;
 use crate::spool::event::Act;
-use crate::spool::room::FullDisk;
+use crate::spool::room::{AwayStore, FullDisk};
 use crate::state_dir::KeepFault;
 use archive::ArchiveMetrics;
 use attempt::AttemptMetrics;
@@ -322,6 +322,11 @@ impl Observer {
     /// How the disk of the spool stands: full, or not.
     pub fn disk(&self, full: Option<FullDisk>) {
         self.store.disk(full);
+    }
+
+    /// Whether the database of the spool can be used.
+    pub fn store_away(&self, away: Option<AwayStore>) {
+        self.store.away(away);
     }
 
     /// The stop has waited as long as it does, and leaves this undone.

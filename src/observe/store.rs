@@ -3,7 +3,7 @@
 use super::{Register, clamp};
 use crate::clock::Timestamp;
 use crate::spool::audit::AuditFinding;
-use crate::spool::room::{DiskLack, FullDisk};
+use crate::spool::room::{AwayStore, DiskLack, FullDisk};
 use crate::spool::{Recovery, SpoolStats, Unwritten};
 use prometheus::{Error, IntGauge, IntGaugeVec};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,8 @@ pub(super) struct StoreMetrics {
     unaccounted: IntGauge,
     disk_full: IntGaugeVec,
     disk: Mutex<Option<FullDisk>>,
+    unreachable: IntGauge,
+    away: Mutex<Option<AwayStore>>,
 }
 
 impl StoreMetrics {
@@ -40,6 +42,11 @@ impl StoreMetrics {
                 &["reason"],
             )?,
             disk: Mutex::default(),
+            unreachable: r.gauge(
+                "relay_spool_unreachable",
+                "1 while the database of the spool cannot be used: new mail is told 451 4.3.0, and nothing is lost.",
+            )?,
+            away: Mutex::default(),
         })
     }
 
@@ -68,6 +75,20 @@ impl StoreMetrics {
             }
             _ => {}
         }
+    }
+
+    /// Whether the database of the spool can be used; a change is told, both ways.
+    pub(super) fn away(&self, now: Option<AwayStore>) {
+        self.unreachable.set(i64::from(now.is_some()));
+        let mut known = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match (known.as_ref(), now.as_ref()) {
+            (None, Some(away)) => tracing::error!(why = %away.why, "{away}"),
+            (Some(before), None) => {
+                tracing::info!(since = %before.since.to_second(), "the database of the spool can be used again");
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        *known = now;
     }
 
     /// `counted` may be more than what the findings name.

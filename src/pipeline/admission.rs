@@ -14,6 +14,7 @@ use crate::spool::schedule::{self, mix};
 use crate::spool::{RecipientState, SpoolEntry};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Messages that waited for a next hop come back over this part of the wait, not all at once.
@@ -51,6 +52,9 @@ impl Pipeline {
         F: Future<Output = Progress>,
     {
         let (hop, none) = (&route.hop, Unrecorded::new());
+        if !self.goes_on() {
+            return (self.given_back(), none);
+        }
         let looked = self.backoff().look(hop, self.out.clock.now());
         if let Leave::Wait { until, cause } = looked {
             return (self.wait_for_hop(entry, recipients, &cause, until), none);
@@ -59,6 +63,7 @@ impl Pipeline {
         let most = rule.and_then(|rule| rule.max_connections).unwrap_or(self.out.config.delivery.max_per_next_hop);
         let place = match self.hosts.enter_hop(hop, most, rule.and_then(|rule| rule.rate)).await {
             Ok(place) => place,
+            Err(_ends) if !self.goes_on() => return (self.given_back(), none),
             Err(away) => return (self.sent_away(entry, recipients, away), none),
         };
         let leave = self.backoff().ask(hop, self.out.clock.now());
@@ -70,11 +75,21 @@ impl Pipeline {
         if let Some(away) = progress.away.take() {
             // Nobody was asked, so this says nothing of the next hop.
             self.backoff().not_tried(hop);
-            progress = self.sent_away(entry, recipients, away);
+            progress = if self.goes_on() { self.sent_away(entry, recipients, away) } else { self.given_back() };
         }
         drop(place);
         let seats = std::mem::take(&mut progress.seats);
         (progress, seats)
+    }
+
+    /// Whether anything is begun: not once the relay ends, nor while the spool cannot be asked.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.ends.load(Ordering::SeqCst) && self.spool.away(self.out.clock.now()).is_none()
+    }
+
+    /// The recipients come again without a trace, here or at another relay.
+    pub(super) fn given_back(&self) -> Progress {
+        Progress { again: Some(self.out.clock.now()), ..Progress::default() }
     }
 
     /// No server was asked: there is no place, or the relay backs off from all of them.

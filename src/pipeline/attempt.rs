@@ -4,7 +4,9 @@
 use super::body::SpooledBody;
 use super::failover::HopStanding;
 use super::journal::{Journal, Untried};
+use super::lease::ClaimHold;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::outcomes::{Outcomes, pending, record, record_all, record_unasked};
 use super::signing::{AttemptSignatures, MessageSigning};
 use super::tls_sessions::EndedTry;
 use super::{Pipeline, Unrecorded};
@@ -19,12 +21,12 @@ use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
 use crate::observe::spans::WorkSpan;
-use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
+use crate::outcome::{Cause, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
 use crate::route::{ChosenBy, Route};
 use crate::smtp::address::Domain;
 use crate::spool::SpoolEntry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -40,8 +42,12 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 /// How often one attempt is turned away by a server that has no room for one more of us.
 const TURNED_AWAY_LIMIT: u32 = 5;
 
-/// What became of recipients, by index in the envelope.
-pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
+/// What all routes of a message share.
+#[derive(Default)]
+pub(super) struct RouteCommons {
+    pub(super) signing: MessageSigning,
+    pub(super) hold: ClaimHold,
+}
 
 /// One message on one route.
 pub(super) struct DeliveryAttempt<'a> {
@@ -65,6 +71,10 @@ pub(super) struct DeliveryAttempt<'a> {
     /// How 8-bit content is converted, once all servers were asked.
     pub(super) conversion: OnceLock<Arc<Conversion>>,
     pub(super) signatures: AttemptSignatures<'a>,
+    /// Of the claim that it is made under.
+    hold: &'a ClaimHold,
+    /// Whether something was not begun because the spool could not be asked.
+    left_unbegun: AtomicBool,
     stay: Mutex<(Unrecorded, Option<Away>)>,
     span: WorkSpan,
 }
@@ -107,6 +117,11 @@ impl DeliveryAttempt<'_> {
         !self.outcomes.is_empty() || self.conversion.get().is_some()
     }
 
+    /// Whether the recipients come again without a trace.
+    pub(super) fn is_left_unbegun(&self) -> bool {
+        self.outcomes.is_empty() && self.left_unbegun.load(Ordering::Relaxed)
+    }
+
     /// Every attempt shuffles the servers again, and a log line is enough to tell how.
     pub(super) fn seed(&self) -> u64 {
         seed(self.entry)
@@ -128,7 +143,7 @@ impl Pipeline {
         entry: &'a SpoolEntry,
         route: &'a Route,
         recipients: &'a [usize],
-        signing: &'a MessageSigning,
+        commons: &'a RouteCommons,
     ) -> DeliveryAttempt<'a> {
         let began = self.out.clock.now();
         let mut tries_for_all = false;
@@ -158,7 +173,9 @@ impl Pipeline {
             began,
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
-            signatures: AttemptSignatures::of(signing),
+            signatures: AttemptSignatures::of(&commons.signing),
+            hold: &commons.hold,
+            left_unbegun: AtomicBool::new(false),
             stay: Mutex::default(),
             span,
         }
@@ -167,7 +184,7 @@ impl Pipeline {
     /// The next hop whose turn it is: the only one, or the next of a list while somebody may be taken there.
     pub(super) fn turn(&self, attempt: &mut DeliveryAttempt<'_>) -> Option<Route> {
         let open = pending(attempt.all, &attempt.outcomes);
-        if open.is_empty() || (!attempt.outcomes.is_empty() && self.is_late(attempt)) {
+        if open.is_empty() || !self.may_begin(attempt) || (!attempt.outcomes.is_empty() && self.is_late(attempt)) {
             return None;
         }
         let route = attempt.to_come.pop_front()?;
@@ -247,7 +264,8 @@ impl Pipeline {
         for step in steps {
             let pending = pending(recipients, &results);
             // Whoever is left has an outcome: that of the servers before.
-            if pending.is_empty() || (!results.is_empty() && self.is_late(attempt)) {
+            let is_late = !results.is_empty() && self.is_late(attempt);
+            if pending.is_empty() || is_late || !self.may_begin(attempt) {
                 break;
             }
             match step {
@@ -293,6 +311,10 @@ impl Pipeline {
         let mut again = 0;
         loop {
             let seat = Arc::new(self.hosts.enter(&attempt.route.hop, &offer.target.peer, offer.eagerness).await?);
+            if !self.may_begin(attempt) {
+                let _was_not_asked = seat.leave(&Feedback::Unknown);
+                return Ok(Vec::new());
+            }
             // Not before there is a place: whoever is sent away comes again, and would be signed again.
             if let Err(cause) = self.sign(attempt.entry.id, &attempt.signatures, None).await {
                 let _was_not_asked = seat.leave(&Feedback::Unknown);
@@ -327,6 +349,10 @@ impl Pipeline {
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
+            // Whoever is left has no outcome, and comes again.
+            if !outcomes.is_empty() && !self.may_begin(attempt) {
+                break;
+            }
             // A server may take one recipient at a time, and its time for each.
             if !outcomes.is_empty() && self.is_late(attempt) {
                 let cause = Cause::TimedOut { peer: target.peer.clone(), phase: Phase::MailFrom };
@@ -358,6 +384,14 @@ impl Pipeline {
         outcomes
     }
 
+    /// Whether a transaction may be begun: not while the claim may be another worker's, nor while its content cannot be
+    /// read and its end not be recorded, nor once the relay ends.
+    fn may_begin(&self, attempt: &DeliveryAttempt<'_>) -> bool {
+        let may = !attempt.hold.is_in_doubt() && self.goes_on();
+        attempt.left_unbegun.fetch_or(!may, Ordering::Relaxed);
+        may
+    }
+
     /// Whether nothing further is to be begun. A clock that was set back makes nothing late.
     fn is_late(&self, attempt: &DeliveryAttempt<'_>) -> bool {
         self.out.clock.now().since(attempt.began) >= ATTEMPT_LIMIT
@@ -382,69 +416,4 @@ const fn until(away: &Away) -> Timestamp {
     match away {
         Away::Full { until, .. } | Away::BackingOff { until, .. } => *until,
     }
-}
-
-fn pending(indices: &[usize], results: &Outcomes) -> Vec<usize> {
-    indices.iter().copied().filter(|index| results.get(index).is_none_or(may_try_elsewhere)).collect()
-}
-
-const fn cause_of(outcome: &DeliveryOutcome) -> Option<&Cause> {
-    match outcome {
-        DeliveryOutcome::Delivered { .. } => None,
-        DeliveryOutcome::Failed { cause } => Some(cause),
-    }
-}
-
-fn record_all(results: &mut Outcomes, outcomes: Vec<(usize, DeliveryOutcome)>) -> PolicyDoubt {
-    let mut doubt = PolicyDoubt::None;
-    for (index, outcome) in outcomes {
-        doubt = doubt.max(PolicyDoubt::over(cause_of(&outcome)));
-        record(results, index, outcome);
-    }
-    doubt
-}
-
-/// The word of a later server counts more, except where it only says that this server is not the
-/// one, and an earlier one may still be.
-fn record(results: &mut Outcomes, index: usize, outcome: DeliveryOutcome) {
-    let earlier_may_recover = results.get(&index).and_then(cause_of).is_some_and(|c| c.class() == Class::Transient);
-    if !(earlier_may_recover && cause_of(&outcome).is_some_and(is_about_this_server)) {
-        results.insert(index, outcome);
-    }
-}
-
-/// A reason found by talking to a server says more than a host left alone; but where the others only
-/// said that they are not the one, this one may still be, once more is known about it.
-fn record_unasked(results: &mut Outcomes, index: usize, cause: &Cause) {
-    let is_no_end = |earlier: &Cause| {
-        is_about_this_server(earlier) && earlier.class() == Class::Permanent && cause.class() == Class::Transient
-    };
-    let says_more = match results.get(&index) {
-        None => true,
-        Some(earlier) => cause_of(earlier).is_some_and(is_no_end),
-    };
-    if says_more {
-        results.insert(index, DeliveryOutcome::Failed { cause: cause.clone() });
-    }
-}
-
-/// A permanent failure of this server alone, not of the recipient.
-const fn is_about_this_server(cause: &Cause) -> bool {
-    matches!(
-        cause,
-        Cause::Rejected { phase: Phase::Greeting | Phase::Ehlo | Phase::EhloInTls, .. }
-            | Cause::MessageTooLarge { .. }
-            | Cause::EightBitNotOffered { .. }
-            | Cause::SmtpUtf8NotOffered { .. }
-            | Cause::AddressForbidden { .. }
-            | Cause::RequireTlsUnmet { .. }
-    )
-}
-
-/// Whether the next server may be asked about a recipient. A refusal of the recipient is final;
-/// a server that refuses us as such is not. After the dot the message may be theirs already, and
-/// another server would make a duplicate certain.
-fn may_try_elsewhere(outcome: &DeliveryOutcome) -> bool {
-    let Some(cause) = cause_of(outcome) else { return false };
-    is_about_this_server(cause) || (cause.class() == Class::Transient && !cause.may_be_delivered())
 }

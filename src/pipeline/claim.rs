@@ -9,6 +9,7 @@ use crate::smtp::address::Mailbox;
 use crate::spool::{Claim, Pending, SpoolEntry, schedule};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) -> usize {
     let calling = tokio::spawn(call(Arc::clone(&pipeline), stop.clone()));
     while !stop.is_cancelled() {
         let now = pipeline.out.clock.now();
+        pipeline.hosts.set_share(pipeline.spool.share());
         let claiming = pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED));
         // A disk may not answer; what is claimed meanwhile is in the spool at the next start.
         let Some(claimed) = stop.run_until_cancelled(claiming).await else { break };
@@ -74,6 +76,9 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) -> usize {
     }
     tasks.close();
     calling.abort();
+    // What waits for a place goes back at once: where others share the spool, they have it then.
+    pipeline.ends.store(true, Ordering::SeqCst);
+    pipeline.hosts.send_away();
     // What does not end in time is cut off; its recipients are still in the spool.
     let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
     let left = tasks.len();

@@ -1,7 +1,8 @@
 //! What the outcomes of an attempt mean: for the recipients, for the history, and for the next hop.
 
-use super::attempt::{DeliveryAttempt, Outcomes};
+use super::attempt::DeliveryAttempt;
 use super::backoff::is_unreachable;
+use super::outcomes::Outcomes;
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::hosts::{Away, Gate};
@@ -38,10 +39,15 @@ impl Progress {
 
 impl Pipeline {
     pub(super) fn conclude(&self, attempt: &mut DeliveryAttempt<'_>) -> Progress {
+        let is_left_unbegun = attempt.is_left_unbegun();
         let outcomes = std::mem::take(&mut attempt.outcomes);
         let (seats, away) = attempt.stay();
         if outcomes.is_empty() && away.is_some() {
             return Progress { away, ..Progress::default() };
+        }
+        if is_left_unbegun {
+            self.backoff().not_tried(&attempt.route.hop);
+            return self.given_back();
         }
         self.broken.store(0, Ordering::Relaxed);
         self.note_outcomes(attempt.entry, &outcomes);

@@ -2,7 +2,8 @@
 //! asked, it is converted (RFC 6152 §3), or returned with the reason why that cannot be.
 
 use super::Pipeline;
-use super::attempt::{DeliveryAttempt, Outcomes};
+use super::attempt::DeliveryAttempt;
+use super::outcomes::Outcomes;
 use crate::deliver::driver::OpenBody;
 use crate::deliver::eight_bit::Conversion;
 use crate::envelope::QueueId;

@@ -21,6 +21,7 @@ mod journal;
 mod lease;
 pub mod operate;
 pub mod outbound;
+mod outcomes;
 mod postmaster;
 mod reports;
 mod settle;
@@ -37,14 +38,14 @@ use crate::observe::spans::WorkSpan;
 use crate::report::Texts;
 use crate::route::{self, Route};
 use crate::spool::{Claim, Spool};
-use attempt::{DeliveryAttempt, Outcomes};
+use attempt::DeliveryAttempt;
 use backoff::Backoff;
 use futures_util::future::join_all;
 use incidents::Incidents;
 use outbound::Outbound;
+use outcomes::Outcomes;
 use settle::UnderWay;
-use signing::MessageSigning;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -79,6 +80,8 @@ pub struct Pipeline {
     postmaster: Arc<postmaster::Postmaster>,
     /// Attempts in a row that a fault of the relay itself ended.
     broken: Arc<AtomicU32>,
+    /// Whether the relay ends: nothing is begun any more.
+    ends: Arc<AtomicBool>,
     /// Held by whoever sends reports on TLS, so that no two send the same.
     pub(crate) tls_reporting: Arc<tokio::sync::Mutex<()>>,
 }
@@ -105,6 +108,7 @@ impl Pipeline {
             failover: Arc::default(),
             postmaster: Arc::default(),
             broken: Arc::default(),
+            ends: Arc::default(),
             tls_reporting: Arc::default(),
         }
     }
@@ -125,6 +129,7 @@ impl Pipeline {
             failover: Arc::clone(&self.failover),
             postmaster: Arc::clone(&self.postmaster),
             broken: Arc::clone(&self.broken),
+            ends: Arc::clone(&self.ends),
             tls_reporting: Arc::clone(&self.tls_reporting),
         }
     }
@@ -146,10 +151,9 @@ impl Pipeline {
         if routes.is_empty() {
             return self.end(message).await;
         }
-        let signing = &MessageSigning::default();
         let ways = routes.iter().map(|(route, recipients)| async move {
             let work = || async move {
-                let attempt = &mut self.begin(entry, route, recipients, signing);
+                let attempt = &mut self.begin(entry, route, recipients, &message.commons);
                 while let Some(hop) = self.turn(attempt) {
                     let brought = self.try_next_hop(attempt, &hop).await;
                     self.took_turn(attempt, &hop, brought);

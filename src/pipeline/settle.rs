@@ -2,10 +2,11 @@
 //! when it ends (RFC 5321 §6.1). A next hop that hangs holds up neither the record nor the NDR of the
 //! other recipients; the last route gives the claim back. Who failed while others are under way is owed
 //! a report from then on, and the reports go out in their time (`report/gather.rs`). The claim is
-//! renewed meanwhile; where it is lost, all routes are given up.
+//! renewed meanwhile; where it is lost, all routes are given up, and where it is in doubt, nothing further is begun.
 
 use super::LONGEST_SLEEP;
 use super::Pipeline;
+use super::attempt::RouteCommons;
 use super::claim::{Span, planned};
 use super::conclude::Progress;
 use super::lease;
@@ -37,6 +38,8 @@ pub(super) struct HeldClaim {
 /// One message under way.
 pub(super) struct UnderWay {
     held: Mutex<HeldClaim>,
+    /// What all routes share.
+    pub(super) commons: RouteCommons,
     /// The time of the next report may have changed.
     news: Notify,
 }
@@ -52,7 +55,7 @@ impl UnderWay {
             outside_of: None,
             next_report: None,
         };
-        Self { held: Mutex::new(held), news: Notify::new() }
+        Self { held: Mutex::new(held), commons: RouteCommons::default(), news: Notify::new() }
     }
 
     /// A route has ended: whoever has the claim now records what it brought. `None` where that is
@@ -81,7 +84,7 @@ impl UnderWay {
 impl Pipeline {
     /// Lets the routes of a message go on for as long as the claim holds.
     pub(super) async fn while_claimed(&self, message: &UnderWay, routes: impl Future<Output = Vec<()>>) {
-        let lost = lease::keep(self.spool.lease(), || message.renew(self.spool.as_ref()));
+        let lost = lease::keep(self.spool.lease(), &message.commons.hold, || message.renew(self.spool.as_ref()));
         tokio::select! {
             biased;
             _ended = routes => {}

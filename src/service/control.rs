@@ -48,6 +48,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// looked through.
 const LINE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// From one line about a relay that ends to the next.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
+
 /// Clients that are answered at once; more wait.
 const MOST_CLIENTS: usize = 8;
 
@@ -82,6 +85,8 @@ pub(super) struct Control {
     pub reloading: Arc<Reloading>,
     /// When the relay started.
     pub since: Timestamp,
+    /// What ends it.
+    pub stop: CancellationToken,
 }
 
 /// Where the socket of a spool is.
@@ -171,6 +176,7 @@ impl Control {
                 let answer = self.suspended(request).await;
                 say(stream, &answer).await
             }
+            Ok(Request::Drain) => self.drain(stream).await,
             Ok(Request::SendTlsReports { domain }) => self.send_tls_reports(stream, domain.as_ref()).await,
             Ok(Request::Act { act, filter }) => {
                 let selected = match self.select(&filter, act).await {
@@ -202,6 +208,7 @@ impl Control {
                 | Request::Reload
                 | Request::Settings
                 | Request::Suspended
+                | Request::Drain
                 | Request::LogLevel { .. }
                 | Request::SendTlsReports { .. }
                 | Request::Act { .. } => Ok(false),
@@ -212,6 +219,17 @@ impl Control {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => ControlReply::Failed { error },
             Err(panicked) => ControlReply::Failed { error: panicked.to_string() },
+        }
+    }
+
+    /// Ends the relay. Tells how that goes until the end of the process ends the connection.
+    async fn drain(&self, stream: &mut UnixStream) -> io::Result<()> {
+        tracing::info!("the operator drains this relay: what has not begun goes back, and it ends");
+        self.stop.cancel();
+        loop {
+            let under_way = self.pipeline().hosts().at_work();
+            say(stream, &ControlReply::Draining { under_way }).await?;
+            tokio::time::sleep(DRAIN_LOOK).await;
         }
     }
 

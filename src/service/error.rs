@@ -101,7 +101,10 @@ impl StartError {
             {
                 Remedy::Time
             }
-            Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. } | SpoolError::Full, .. }
+            Self::Spool {
+                source: SpoolError::InUse { .. } | SpoolError::Io { .. } | SpoolError::Full | SpoolError::Unreachable(_),
+                ..
+            }
             | Self::NoRoom { .. }
             | Self::Dns(DnsSetupError::Upstream { .. }) => Remedy::Time,
             Self::Dns(DnsSetupError::TrustAnchors { .. } | DnsSetupError::Roots(_))

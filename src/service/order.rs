@@ -47,6 +47,8 @@ pub enum Request {
         /// Only those of this domain.
         domain: Option<Domain>,
     },
+    /// Hand over what has not begun, and end when the rest is done.
+    Drain,
     /// Do something with what waits.
     Act {
         /// What is done.
@@ -86,6 +88,11 @@ pub enum ControlReply {
         suspended: Vec<Suspension>,
         /// Whether the order changed something.
         changed: bool,
+    },
+    /// To [`Request::Drain`]: how it stands, again and again; the end of the relay ends it.
+    Draining {
+        /// Connections on which a message is under way.
+        under_way: usize,
     },
     /// To [`Request::SendTlsReports`]: one report has come so far.
     TlsReport {

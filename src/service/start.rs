@@ -153,7 +153,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     let reloading = Arc::new(Reloading::new(relay, stop.clone()));
     let (smtp, admin) = (reloading.smtp(), reloading.admin());
     tokio::spawn(Arc::clone(&reloading).at_signals(hangup));
-    let orders = Arc::new(Control { spool: spool_config.clone(), reloading, since: clock.now() });
+    let orders = Arc::new(Control { spool: spool_config.clone(), reloading, since: clock.now(), stop: stop.clone() });
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(watch::watch(service.pipelines(), stop.clone()));
     tokio::spawn(incidents::watch(service.pipelines(), stop.clone()));

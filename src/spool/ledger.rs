@@ -9,7 +9,7 @@ use super::audit::{Audit, Depth};
 use super::event::{Event, Silence};
 use super::incident::Incident;
 use super::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
-use super::{EngineError, RecipientState};
+use super::{EngineError, RecipientState, Reported};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::{Peer, TlsVerdict};
@@ -76,6 +76,17 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the ledger cannot be read.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// All messages, finished ones and reports among them, in the order of their ids, behind `after`; at most `most`. In
+    /// place of one that cannot be read stands its id.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn page(
+        &self,
+        after: Option<QueueId>,
+        most: usize,
+    ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError>;
 
     /// What clients handed in from the one moment to the other, both included, oldest first.
     ///
@@ -185,6 +196,9 @@ pub struct LedgerMessage {
     pub attempts: u32,
     /// By the index in the envelope; one that is missing in the database is `None`.
     pub recipients: Vec<Option<LedgerRecipient>>,
+    /// How often its sender was told of it: for the relay alone.
+    #[serde(skip)]
+    pub reported: Reported,
 }
 
 /// How a message stands.

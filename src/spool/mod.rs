@@ -1,7 +1,7 @@
 //! The spool: every message between our 250 and its outcome.
 //!
-//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and one embedded engine behind
-//! them, which [`open`] and [`open_ledger`] choose.
+//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and the engines behind them, which [`open`] and
+//! [`open_ledger`] choose.
 //! `Ok` of [`Spool::enqueue`] means durable: the listener may say 250. `Ok` of
 //! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
 //!
@@ -27,14 +27,16 @@ use bytes::Bytes;
 use event::{Event, Silence};
 use incident::Incident;
 use owed::{Owed, Reported};
-use room::FullDisk;
+use room::{AwayStore, FullDisk};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls_session::{TlsReportId, TlsReportState, TlsSession};
+use tls_session::{DueTlsReport, TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
+pub mod carrying;
+pub mod cluster;
 pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
@@ -43,12 +45,15 @@ pub mod incident;
 pub mod ledger;
 mod message_id;
 pub mod owed;
+mod postgres;
 mod record;
 pub mod room;
 pub(crate) mod schedule;
+mod stored;
 pub mod tls_session;
 
-pub use engine::{Opened, open, open_ledger};
+use cluster::NodeShare;
+pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_ledger};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;
@@ -73,6 +78,9 @@ pub enum SpoolError {
     /// The engine's own store failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The store is on another machine, and cannot be reached or does not work: 451 4.3.0. It may come back.
+    #[error("the database of the spool cannot be used at the moment: {0}")]
+    Unreachable(String),
     /// Content or record does not match its checksum.
     #[error("the stored message is damaged")]
     Damaged,
@@ -547,11 +555,21 @@ pub trait Spool: Send + Sync {
     /// When it cannot be recorded.
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError>;
 
+    /// Whether this relay is to make a report that is due, which is still as it was found: where several share the store,
+    /// one of them makes it at a time.
+    ///
+    /// # Errors
+    /// When it cannot be asked; then the report is another time's.
+    async fn claim_tls_report(&self, _due: &DueTlsReport) -> Result<bool, SpoolError> {
+        Ok(true)
+    }
+
     /// Keeps what has become of the report on TLS to a domain about a day and, in the same durable step, puts the mails
     /// that carry it into the queue. The same mails are put there once, however often this is asked.
     ///
     /// # Errors
-    /// When it cannot be recorded; then nothing of it is.
+    /// When it cannot be recorded; then nothing of it is. [`SpoolError::Fenced`] when another relay has it by now, or is
+    /// done with it.
     async fn record_tls_report(
         &self,
         report: &TlsReportId,
@@ -561,6 +579,16 @@ pub trait Spool: Send + Sync {
 
     /// How the disk stands that it is on, where that has no room; `now` is remembered as the beginning.
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk>;
+
+    /// How a store on another machine stands that cannot be used; `now` is remembered as the beginning.
+    fn away(&self, _now: Timestamp) -> Option<AwayStore> {
+        None
+    }
+
+    /// The part of this relay in what all that share the spool may do together.
+    fn share(&self) -> NodeShare {
+        NodeShare::ALONE
+    }
 
     /// What was handed to it and has not been answered, or could not be recorded: what a stop leaves undone.
     fn unwritten(&self) -> Unwritten;

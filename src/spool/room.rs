@@ -30,6 +30,27 @@ pub enum DiskLack {
     Floor,
 }
 
+/// A store on another machine that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwayStore {
+    /// When that was first seen.
+    pub since: Timestamp,
+    /// What it or the system said last.
+    pub why: String,
+}
+
+impl Display for AwayStore {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self { since, why } = self;
+        let since = since.to_second();
+        write!(
+            f,
+            "the database of the spool cannot be used since {since}: {why}; new mail is told 451 4.3.0, and what was \
+             delivered is recorded when it is back; nothing is lost"
+        )
+    }
+}
+
 /// What waits until there is room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

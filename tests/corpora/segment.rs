@@ -36,6 +36,7 @@ async fn open_and_read(folder: &Path) -> (Vec<(u64, u64)>, u64) {
         min_free_inodes: 0,
         max_history_bytes: u64::MAX,
         keep_history: Duration::from_secs(60),
+        ..SpoolConfig::default()
     };
     let spool = EmbeddedSpool::open(&config, NOW).unwrap();
     let mut messages = Vec::new();

@@ -35,6 +35,7 @@ fn config(folder: &Path) -> SpoolConfig {
         min_free_inodes: 0,
         keep_history: Duration::from_secs(9),
         max_history_bytes: u64::MAX,
+        ..SpoolConfig::default()
     }
 }
 

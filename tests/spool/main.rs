@@ -5,6 +5,8 @@
 //! | `engine` | the parameter: what the suite needs of an engine |
 //! | `promises`, `reading` | the conformance suite: every promise as a test that any engine must pass |
 //! | `embedded` | the directory of the embedded engine: damage, rebuilding, segments, a full disk |
+//! | `postgres` | the engine on PostgreSQL, with a server of its own |
+//! | `carrying` | mail that goes from one spool to another |
 //! | `copies` | a message and its copies, all or none |
 //! | `audit` | the audit finds what somebody took away, and names it |
 //! | `steps` | a crash at every step that changes the disk |
@@ -14,10 +16,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what fails in a test is its result")]
 
 mod audit;
+mod carrying;
 mod copies;
 mod embedded;
 mod engine;
 mod kill;
+#[cfg(feature = "interop")]
+mod postgres;
+#[cfg(feature = "interop")]
+#[path = "../support/postgres_server.rs"]
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "each program uses its part; the server has a folder of its own"
+)]
+mod postgres_server;
 mod promises;
 #[path = "../support/random.rs"]
 #[allow(dead_code, reason = "each program uses its part")]
@@ -89,4 +102,9 @@ macro_rules! every_promise {
 
 mod conformance_of_embedded {
     every_promise!(crate::engine::Embedded);
+}
+
+#[cfg(feature = "interop")]
+mod conformance_of_postgresql {
+    every_promise!(crate::postgres::Postgres);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Messages of every kind: one with four recipients that are delivered, failed and told of, removed
 /// and waiting; one that failed in silence; one large that waits.
-async fn of_every_kind(spool: &dyn Spool) -> [QueueId; 3] {
+pub(crate) async fn of_every_kind(spool: &dyn Spool) -> [QueueId; 3] {
     let to = ["a@x.example", "b@x.example", "c@x.example", "d@x.example"];
     let content = b"Message-ID: <one@office.example>\r\n\r\n";
     let several = store(spool, envelope("alice@office.example", &to), content).await;

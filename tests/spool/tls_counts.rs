@@ -16,11 +16,11 @@ fn policy(kind: PolicyType, domain: &str) -> AppliedPolicy {
     AppliedPolicy { kind, domain: domain.into(), strings: vec![format!("of {domain}")], mx_host: Vec::new() }
 }
 
-fn well(domain: &str) -> TlsSession {
+pub(crate) fn well(domain: &str) -> TlsSession {
     TlsSession { domain: domain.into(), policy: policy(PolicyType::Sts, domain), failure: None }
 }
 
-fn ill(domain: &str, host: &str, reason: &str) -> TlsSession {
+pub(crate) fn ill(domain: &str, host: &str, reason: &str) -> TlsSession {
     let failure = SessionFailure {
         result_type: "certificate-expired".into(),
         sending_address: None,
@@ -31,18 +31,18 @@ fn ill(domain: &str, host: &str, reason: &str) -> TlsSession {
     TlsSession { failure: Some(failure), ..well(domain) }
 }
 
-fn about(domain: &str, at: Timestamp) -> TlsReportId {
+pub(crate) fn about(domain: &str, at: Timestamp) -> TlsReportId {
     TlsReportId { day: ReportDay::of(at), domain: domain.into() }
 }
 
 /// A message that is tried and waits again, with what that counts.
-async fn try_once(spool: &dyn Spool, sessions: Vec<TlsSession>) -> Result<(), SpoolError> {
+pub(crate) async fn try_once(spool: &dyn Spool, sessions: Vec<TlsSession>) -> Result<(), SpoolError> {
     let id = store_one(spool, b"x").await;
     let settlement = Settlement { sessions, ..become_so([(0, waits())]) };
     spool.settle(claim(spool, id).await, settlement).await
 }
 
-fn totals(counts: &[TlsCount]) -> (u64, u64) {
+pub(crate) fn totals(counts: &[TlsCount]) -> (u64, u64) {
     let sum = |failed: bool| counts.iter().filter(|c| c.failure.is_some() == failed).map(|c| c.sessions).sum();
     (sum(false), sum(true))
 }

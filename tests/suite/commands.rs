@@ -4,14 +4,28 @@
 use crate::operator::{QueueScene, finished};
 use crate::process::{ProgramOutput, Serving, run, run_with};
 use crate::relay::{SENDER, content, hand_in, queue_id, until};
+use dane_relay::clock::Timestamp;
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::mx::client::SmtpClient;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+/// Configuration files of two spools, of which the first has been opened once.
+async fn idle_spools(folder: &Path) -> [String; 2] {
+    let files = ["old", "new"].map(|name| {
+        let file = folder.join(format!("{name}.toml"));
+        std::fs::write(&file, format!("[spool]\npath = {:?}\n", folder.join(name))).unwrap();
+        file
+    });
+    let config = dane_relay::config::Config::load(&files[0]).unwrap();
+    dane_relay::spool::open(&config.spool, Timestamp(0)).await.unwrap().spool.close().await;
+    files.map(|file| file.to_str().unwrap().to_owned())
+}
 
 /// The section of each command in the reference.
 fn reference() -> Vec<(String, String)> {
@@ -111,6 +125,9 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["reports", "show", "busy.test"],
         vec!["reports", "send", "--dry-run"],
         vec!["audit"],
+        vec!["spool", "status"],
+        vec!["spool", "move"],
+        vec!["cluster", "status"],
         vec!["status"],
         vec!["log-level", "debug", "--for", "10m"],
         vec!["suspend", "user", "printer"],
@@ -119,6 +136,7 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["config", "show"],
         vec!["config", "diff"],
         vec!["reload"],
+        vec!["drain"],
     ];
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for arguments in &typed {
@@ -126,6 +144,11 @@ async fn every_command_with_json_keeps_to_one_form() {
         let said = match arguments.as_slice() {
             // It takes the file by its place.
             ["config", "diff"] => run([all.as_slice(), &[scene.config.to_str().unwrap()]].concat()).await,
+            // Of spools that no relay works on.
+            ["spool", "move"] => {
+                let [from, to] = idle_spools(scene.folder.path()).await;
+                run([all.as_slice(), &["--from", from.as_str(), "--to", to.as_str()]].concat()).await
+            }
             _ => scene.run(&all).await,
         };
         let all = objects(&said);

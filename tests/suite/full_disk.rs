@@ -23,7 +23,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(85);
 
 /// Runs the test of this name once more, where it may mount.
 #[expect(clippy::print_stderr, reason = "a test that shows nothing says so")]
-fn with_own_mounts(name: &str, test: impl Future<Output = ()>) {
+pub(crate) fn with_own_mounts(name: &str, test: impl Future<Output = ()>) {
     if std::env::var_os(INSIDE).is_some() {
         return tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test);
     }
@@ -37,9 +37,8 @@ fn with_own_mounts(name: &str, test: impl Future<Output = ()>) {
         eprintln!("SKIPPED {name}: nobody may mount a file system here, so nothing is shown");
         return;
     };
-    let name = format!("full_disk::{name}");
     let mut inside = Command::new("unshare");
-    inside.args(*way).arg(std::env::current_exe().unwrap()).args(["--exact", &name, "--nocapture"]).env(INSIDE, "1");
+    inside.args(*way).arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
     let ended = inside.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && said.contains("1 passed"), "{said}");
@@ -161,7 +160,7 @@ fn hangs(path: &Path) {
 
 #[test]
 fn rfc5321_4_2_5_a_disk_without_blocks_or_inodes_is_one_state_everywhere_and_passes_with_it() {
-    let name = "rfc5321_4_2_5_a_disk_without_blocks_or_inodes_is_one_state_everywhere_and_passes_with_it";
+    let name = "full_disk::rfc5321_4_2_5_a_disk_without_blocks_or_inodes_is_one_state_everywhere_and_passes_with_it";
     with_own_mounts(name, async {
         let world = SmallDisk::new(lab().domain("dane.test", |d| d), 0).await;
         world.readiness(200).await;
@@ -199,7 +198,8 @@ fn rfc5321_4_2_5_a_disk_without_blocks_or_inodes_is_one_state_everywhere_and_pas
 
 #[test]
 fn rfc5321_6_1_on_a_full_disk_the_queue_goes_out_with_its_reports_and_the_relay_stops_and_starts() {
-    let name = "rfc5321_6_1_on_a_full_disk_the_queue_goes_out_with_its_reports_and_the_relay_stops_and_starts";
+    let name =
+        "full_disk::rfc5321_6_1_on_a_full_disk_the_queue_goes_out_with_its_reports_and_the_relay_stops_and_starts";
     with_own_mounts(name, async {
         for floor in [0, 8 << 20] {
             let lab = lab().domain("later.test", |d| d).domain("no.test", |d| d);
@@ -244,7 +244,7 @@ fn rfc5321_6_1_on_a_full_disk_the_queue_goes_out_with_its_reports_and_the_relay_
 
 #[test]
 fn a_start_without_a_free_inode_is_a_start() {
-    with_own_mounts("a_start_without_a_free_inode_is_a_start", async {
+    with_own_mounts("full_disk::a_start_without_a_free_inode_is_a_start", async {
         let mut world = SmallDisk::new(lab().domain("later.test", |d| d), 0).await;
         world.lab.mx("later.test").unwrap().trouble(TroubleAt::Rcpt, says("450 4.2.1 not yet"));
         world.mail("bob@later.test").await;

@@ -23,6 +23,8 @@ mod check_bundle;
 mod check_evidence;
 mod check_paths;
 mod check_situations;
+#[cfg(feature = "interop")] // a PostgreSQL server
+mod cluster;
 mod command;
 mod commands;
 mod dane;
@@ -47,6 +49,10 @@ mod operator;
 mod paths;
 mod peers;
 mod policies;
+#[cfg(feature = "interop")]
+#[path = "../support/postgres_server.rs"]
+#[allow(dead_code, reason = "each program uses its part")]
+mod postgres_server;
 mod process;
 mod queue;
 #[path = "../support/random.rs"]

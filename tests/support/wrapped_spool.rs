@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
+use dane_relay::spool::cluster::NodeShare;
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
-use dane_relay::spool::room::FullDisk;
-use dane_relay::spool::tls_session::{TlsReportId, TlsReportState};
+use dane_relay::spool::room::{AwayStore, FullDisk};
+use dane_relay::spool::tls_session::{DueTlsReport, TlsReportId, TlsReportState};
 use dane_relay::spool::{
     BodyReader, Claim, ContentCopy, Draft, Lease, Report, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
 };
@@ -80,6 +81,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
         self.inner.claim_one(id, now).await
     }
 
+    fn share(&self) -> NodeShare {
+        self.inner.share()
+    }
+
     fn lease(&self) -> Lease {
         self.around.lease(self.inner.lease())
     }
@@ -142,6 +147,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
         self.inner.record_incident(incident).await
     }
 
+    async fn claim_tls_report(&self, due: &DueTlsReport) -> Result<bool, SpoolError> {
+        self.inner.claim_tls_report(due).await
+    }
+
     async fn record_tls_report(
         &self,
         report: &TlsReportId,
@@ -154,6 +163,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {
         self.inner.full_disk(now)
+    }
+
+    fn away(&self, now: Timestamp) -> Option<AwayStore> {
+        self.inner.away(now)
     }
 
     fn unwritten(&self) -> Unwritten {

@@ -57,8 +57,9 @@ const MAY_NAME_LAB: &str = "main";
 
 /// Only this file names an engine of the spool.
 const MAY_NAME_ENGINE: &str = "spool/engine.rs";
-/// Where SQLite may be named.
-const SQLITE_IS_IN: &str = "spool/embedded/";
+/// The engines, and the libraries that they alone may name.
+const ENGINES: [(&str, &[&str]); 2] =
+    [("embedded", &["rusqlite"]), ("postgres", &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls"])];
 
 /// Type names that say nothing. One of them has a home.
 const EMPTY_NAMES: [&str; 9] = ["Place", "Said", "Known", "Found", "Kept", "Met", "Standing", "Fault", "Answer"];
@@ -127,7 +128,7 @@ fn the_watch_for_circles_sees_what_it_is_for() {
 }
 
 #[test]
-fn one_file_names_an_engine_of_the_spool_and_none_outside_of_it_sqlite() {
+fn one_file_names_the_engines_of_the_spool_and_none_outside_of_them_their_stores() {
     let faults: Vec<_> = sources().iter().flat_map(|source| engine_faults(&source.name, &source.text)).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     for (name, text) in [
@@ -136,6 +137,8 @@ fn one_file_names_an_engine_of_the_spool_and_none_outside_of_it_sqlite() {
         ("spool/mod.rs", "pub use embedded::EmbeddedSpool;"),
         ("main.rs", "use dane_relay::spool::embedded as engine;"),
         ("spool/mod.rs", "State(#[from] rusqlite::Error),"),
+        ("spool/embedded/log.rs", "use tokio_postgres::Client;"),
+        ("spool/postgres/rows.rs", "use crate::spool::embedded::jobs;"),
     ] {
         assert!(!engine_faults(name, text).is_empty(), "{name}: {text}");
     }
@@ -247,19 +250,24 @@ fn is_type(path: &[String]) -> bool {
 
 /// What a file names of engines and their stores, and may not.
 fn engine_faults(name: &str, text: &str) -> Vec<String> {
-    if name.starts_with(SQLITE_IS_IN) {
+    let code = without_comments_and_tests(text);
+    ENGINES.iter().flat_map(|(engine, libraries)| faults_of_engine(name, &code, engine, libraries)).collect()
+}
+
+fn faults_of_engine(name: &str, code: &str, engine: &str, libraries: &[&str]) -> Vec<String> {
+    let home = format!("spool/{engine}/");
+    if name.starts_with(&home) {
         return Vec::new();
     }
-    let code = without_comments_and_tests(text);
-    let code: Vec<&str> = code.lines().filter(|line| !line.trim().ends_with("mod embedded;")).collect();
+    let declared = format!("mod {engine};");
+    let code: Vec<&str> = code.lines().filter(|line| !line.trim().ends_with(&declared)).collect();
     let words: Vec<&str> =
         code.iter().flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_'))).collect();
     let mut faults = Vec::new();
-    if name != MAY_NAME_ENGINE && words.contains(&"embedded") {
+    if name != MAY_NAME_ENGINE && words.contains(&engine) {
         faults.push(format!("{name}: {MAY_NAME_ENGINE} alone names an engine"));
     }
-    if words.contains(&"rusqlite") {
-        faults.push(format!("{name}: SQLite is known in {SQLITE_IS_IN} alone"));
-    }
+    let named = libraries.iter().filter(|library| words.contains(library));
+    faults.extend(named.map(|library| format!("{name}: {library} is known in {home} alone")));
     faults
 }

@@ -5,7 +5,7 @@ use crate::envelope::{Envelope, Origin, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::smtp::address::ReversePath;
 use crate::spool::ledger::{LedgerMessage, LedgerRecipient, MessageState};
-use crate::spool::owed::Owed;
+use crate::spool::owed::{Owed, Reported};
 use crate::spool::{Pending, RecipientState};
 
 pub(super) const NOW: Timestamp = Timestamp(10_000_000);
@@ -45,6 +45,7 @@ fn one(id: u64, addresses: &[&str], states: Vec<RecipientState>) -> LedgerMessag
         due_at: NOW,
         finished_at: None,
         attempts: 2,
+        reported: Reported::NOTHING,
         recipients: known
             .map(|(state, a)| Some(LedgerRecipient { address: (*a).to_owned(), state, told: None }))
             .collect(),

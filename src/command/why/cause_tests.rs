@@ -8,6 +8,7 @@ use crate::outcome::every;
 use crate::spool::Pending;
 use crate::spool::event::Group;
 use crate::spool::ledger::LedgerRecipient;
+use crate::spool::owed::Reported;
 use crate::text::harmless;
 use serde_json::json;
 
@@ -41,6 +42,7 @@ fn story(cause: &Cause) -> Story {
             due_at: at,
             finished_at: None,
             attempts: 1,
+            reported: Reported::NOTHING,
             recipients: vec![Some(LedgerRecipient { address: address.to_owned(), state, told: None })],
         },
         history: [attempt, not_tried, ended].map(happening).into(),

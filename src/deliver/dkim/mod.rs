@@ -189,6 +189,10 @@ impl SigningKeys {
         match tried {
             Ok(signing) => signing,
             Err(SigningFault::Damaged) => SigningResult::FailedAndHeld(Cause::ContentDamaged),
+            // It says nothing of the message, and no choice of the operator is for it.
+            Err(SigningFault::Away(domain)) => {
+                SigningResult::FailedAndHeld(Cause::NotSigned { domain, failure: Unsignable::Unreadable })
+            }
             Err(SigningFault::Unsignable(domain, failure)) => {
                 let cause = Cause::NotSigned { domain, failure };
                 match self.on_failure {
@@ -210,11 +214,10 @@ impl SigningKeys {
             let domain = domain.cloned();
             move |error| match error {
                 SpoolError::Damaged => SigningFault::Damaged,
+                SpoolError::Unreachable(_) | SpoolError::Fenced | SpoolError::Stopped => SigningFault::Away(domain),
                 SpoolError::Full
                 | SpoolError::Io { .. }
                 | SpoolError::Engine(_)
-                | SpoolError::Fenced
-                | SpoolError::Stopped
                 | SpoolError::InUse { .. }
                 | SpoolError::Unusable(_) => SigningFault::Unsignable(domain, Unsignable::Unreadable),
             }
@@ -300,6 +303,8 @@ impl SigningKey {
 enum SigningFault {
     /// The copy in the spool is damaged.
     Damaged,
+    /// The store cannot be asked for it at the moment.
+    Away(Option<Domain>),
     /// No signature, of which domain if that is known.
     Unsignable(Option<Domain>, Unsignable),
 }

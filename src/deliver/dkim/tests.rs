@@ -147,3 +147,36 @@ async fn a_message_that_cannot_be_signed_waits_or_goes_out_as_the_operator_wants
     assert_eq!(by(&signed(&sends, &content).await), "FailedAndSent(dkim-unsignable)");
     assert_eq!(by(&signed(&keys(&[], ""), &content).await), "NoKeys");
 }
+
+/// Content in a database that is away, from the beginning or after so many pieces.
+struct AwayBody(usize);
+
+#[async_trait]
+impl OpenBody for AwayBody {
+    async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
+        if self.0 == 0 { Err(away()) } else { Ok(Box::new(AwayReader(self.0))) }
+    }
+}
+
+struct AwayReader(usize);
+
+#[async_trait]
+impl BodyReader for AwayReader {
+    async fn next(&mut self) -> Result<Option<Bytes>, SpoolError> {
+        self.0 = self.0.checked_sub(1).ok_or_else(away)?;
+        Ok(Some(Bytes::from_static(b"From: a@x.example\r\n\r\nHi\r\n")))
+    }
+}
+
+fn away() -> SpoolError {
+    SpoolError::Unreachable("the connection is closed".to_owned())
+}
+
+#[tokio::test]
+async fn a_message_whose_content_cannot_be_read_at_the_moment_never_goes_out_without_its_signature() {
+    let sends = keys(&[("x.example", "a")], "on_failure = \"send\"");
+    for pieces in [0, 1, 3] {
+        let tried = sends.sign(&AwayBody(pieces), SignedForm::AsIs, Timestamp(1_795_000_000_000)).await;
+        assert_eq!(by(&tried), "FailedAndHeld(dkim-signing-failed)", "{pieces}");
+    }
+}

@@ -9,6 +9,7 @@ use crate::config::{Config, Rate};
 use crate::envelope::QueueId;
 use crate::outcome::Peer;
 use crate::route::NextHop;
+use crate::spool::cluster::NodeShare;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -89,6 +90,24 @@ impl HostLimits {
         let limits = state.gates.limits.succeeded_by(config);
         state.gates.set_limits(limits, self.shared.clock.now(), &mut news);
         Shared::tell(&self.shared, state, news);
+    }
+
+    /// Another part of what all relays may do together from now on. Whoever is at work goes on.
+    pub(crate) fn set_share(&self, share: NodeShare) {
+        let (mut state, mut news) = (self.shared.state(), News::default());
+        if state.gates.limits.share == share {
+            return;
+        }
+        let limits = HostBounds { share, ..state.gates.limits.clone() };
+        state.gates.set_limits(limits, self.shared.clock.now(), &mut news);
+        Shared::tell(&self.shared, state, news);
+    }
+
+    /// Whoever waits goes back into the spool, for this relay ends.
+    pub(crate) fn send_away(&self) {
+        // Dropped outside of the lock, for each of them leaves its line.
+        let waiting = std::mem::take(&mut self.shared.state().waiting);
+        drop(waiting);
     }
 
     /// Waits for a place for a message to a next hop, unless the line is long.

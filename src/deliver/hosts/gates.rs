@@ -26,6 +26,9 @@ use std::time::Duration;
 
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
+/// When a message comes again whose host has no place for this relay at all, for others have them: one of those may have it
+/// meanwhile.
+const ELSEWHERE: Duration = Duration::from_secs(10);
 /// When a message outside comes by itself, should nobody call it.
 const UNCALLED: Duration = Duration::from_secs(120);
 /// Messages called at once: some are stopped elsewhere.
@@ -160,6 +163,9 @@ impl Gates {
             Some(GateStop::Full(gate)) => (gate, None),
             Some(GateStop::Paced(gate, at)) => (gate, Some(at)),
         };
+        if self.limit(&gate, now) == 0 {
+            return Asked::Away(Away::Full { gate, until: now.plus(ELSEWHERE) });
+        }
         if eagerness == Eagerness::MayComeAgain && self.line(&gate) >= self.longest_line(&gate, now) {
             return Asked::Away(Away::Full { gate, until: now.plus(UNCALLED) });
         }
@@ -345,7 +351,10 @@ impl Gates {
         self.next += 1;
         let id = self.next;
         let (gates, share, pace) = match goal {
-            Goal::Hop { hop, rate, .. } => (vec![Gate::Hop(hop.clone())], None, (Gate::Hop(hop.clone()), *rate)),
+            Goal::Hop { hop, rate, .. } => {
+                let gate = Gate::Hop(hop.clone());
+                (vec![gate.clone()], None, (gate, self.limits.part(*rate)))
+            }
             Goal::Server { name, address, group, .. } => {
                 let host = [Gate::Address(*address), Gate::Name(name.clone())].into_iter();
                 let gates = host.chain(group.map(Gate::Group)).collect();

@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, HostRule, Rate, Retry, closest_rule};
 use crate::outcome::{Cause, Peer};
 use crate::route::NextHop;
+use crate::spool::cluster::NodeShare;
 use std::net::SocketAddr;
 
 /// The part of all places that is for hosts that nobody knows yet, and that for those that did not answer.
@@ -129,6 +130,8 @@ pub(crate) struct HostBounds {
     /// The first that no rule has had.
     next_group: GroupId,
     retry: Retry,
+    /// The part of this relay in those of hosts and next hops.
+    share: NodeShare,
 }
 
 impl HostBounds {
@@ -144,6 +147,7 @@ impl HostBounds {
             groups: (0..config.host.len()).collect(),
             next_group: config.host.len(),
             retry: config.retry.clone(),
+            share: NodeShare::ALONE,
         }
     }
 
@@ -160,7 +164,8 @@ impl HostBounds {
 
     /// Those of another configuration, in which rules for the same hosts go on as they were.
     fn succeeded_by(&self, config: &Config) -> Self {
-        let mut next = Self { next_group: self.next_group, groups: Vec::new(), ..Self::of(config) };
+        let (next_group, share) = (self.next_group, self.share);
+        let mut next = Self { next_group, share, groups: Vec::new(), ..Self::of(config) };
         for rule in &config.host {
             let before = self.rules.iter().zip(&self.groups).filter(|(_, group)| !next.groups.contains(group));
             let same = before.into_iter().find(|(before, _)| before.hosts == rule.hosts).map(|(_, group)| *group);
@@ -183,21 +188,26 @@ impl HostBounds {
 
     /// The most connections to one host.
     fn connections(&self, group: Option<GroupId>) -> usize {
-        self.rule(group).and_then(|rule| rule.max_connections).unwrap_or(self.per_host)
+        self.share.of(self.rule(group).and_then(|rule| rule.max_connections).unwrap_or(self.per_host))
     }
 
     /// The most connections to all hosts of a rule.
     fn together(&self, group: GroupId) -> usize {
-        self.rule(Some(group)).and_then(|rule| rule.max_connections).unwrap_or(usize::MAX)
+        self.share.of(self.rule(Some(group)).and_then(|rule| rule.max_connections).unwrap_or(usize::MAX))
     }
 
     /// The rate that holds for a host, and what it is counted by.
     fn rate(&self, name: &str, group: Option<GroupId>) -> (Gate, Option<Rate>) {
         let of_rule = group.zip(self.rule(group).and_then(|rule| rule.rate));
         match of_rule {
-            Some((group, rate)) => (Gate::Group(group), Some(rate)),
-            None => (Gate::Name(name.to_owned()), self.rate),
+            Some((group, rate)) => (Gate::Group(group), self.part(Some(rate))),
+            None => (Gate::Name(name.to_owned()), self.part(self.rate)),
         }
+    }
+
+    /// The part of this relay in a rate.
+    fn part(&self, rate: Option<Rate>) -> Option<Rate> {
+        rate.map(|rate| rate.among(self.share.nodes()))
     }
 
     /// The most messages of one connection.

@@ -26,7 +26,8 @@ impl Gates {
         self.forget_some();
         match goal {
             Goal::Hop { hop, most, .. } => {
-                self.touch(Gate::Hop(hop.clone()), *most);
+                let part = self.limits.share.of(*most);
+                self.touch(Gate::Hop(hop.clone()), part);
             }
             Goal::Server { hop, name, address, group } => {
                 let ceiling = self.limits.connections(*group);
@@ -47,7 +48,7 @@ impl Gates {
     fn touch(&mut self, gate: Gate, ceiling: usize) -> &mut GateState {
         self.next += 1;
         let state = self.states.entry(gate).or_default();
-        (state.ceiling, state.used) = (ceiling.max(1), self.next);
+        (state.ceiling, state.used) = (ceiling, self.next);
         state
     }
 
@@ -63,7 +64,7 @@ impl Gates {
         match goal {
             Goal::Hop { hop, rate, .. } => {
                 let gate = Gate::Hop(hop.clone());
-                full(gate.clone()).or_else(|| paced((gate, *rate)))
+                full(gate.clone()).or_else(|| paced((gate, self.limits.part(*rate))))
             }
             Goal::Server { name, address, group, .. } => {
                 let record = self.states.get(&Gate::Address(*address)).map(|state| &state.record);
@@ -96,7 +97,7 @@ impl Gates {
         match (gate, state.record.acquaintance) {
             (Gate::Address(_), Acquaintance::New) => MOST_TO_NEW.min(state.ceiling),
             // One tries for all.
-            (Gate::Address(_), Acquaintance::Failed) => 1,
+            (Gate::Address(_), Acquaintance::Failed) => 1.min(state.ceiling),
             (Gate::Address(_), Acquaintance::Answers) | (Gate::Name(_), _) => {
                 state.record.window.limit(state.ceiling, now)
             }

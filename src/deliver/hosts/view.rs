@@ -34,6 +34,14 @@ pub struct HostsView {
     pub further: usize,
 }
 
+impl HostsView {
+    /// Connections at work.
+    #[must_use]
+    pub const fn at_work(&self) -> usize {
+        self.answering.used.saturating_add(self.new.used)
+    }
+}
+
 /// Places of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {

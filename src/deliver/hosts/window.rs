@@ -32,10 +32,10 @@ impl Default for Window {
 }
 
 impl Window {
-    /// The most connections now, under the limit of the configuration.
+    /// The most connections now, under the limit of the configuration; none where that is none.
     pub(super) fn limit(&self, ceiling: usize, now: Timestamp) -> usize {
         let refused = self.refused_above.filter(|(_, until)| now < *until).map_or(usize::MAX, |(most, _)| most);
-        self.limit.min(ceiling).min(refused).max(1)
+        self.limit.min(refused).max(1).min(ceiling)
     }
 
     /// A message was taken while so many connections were at work.

@@ -20,7 +20,7 @@ pub(crate) use judge::Judgement;
 pub(crate) use tracker::{DomainOutcome, IncidentChange, ProbeOrder, Suspicion, Tracker};
 
 use super::Pipeline;
-use super::attempt::Outcomes;
+use super::outcomes::Outcomes;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::report;

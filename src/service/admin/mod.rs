@@ -121,8 +121,10 @@ async fn run(admin: AdminPort, listener: TcpListener, close: CancellationToken) 
 async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
     let pipeline = Arc::clone(&admin.pipelines.borrow());
     admin.observer.hosts(&pipeline.hosts());
-    admin.observer.disk(admin.spool.full_disk(admin.clock.now()));
-    let text = admin.observer.render(&admin.spool.stats(), admin.clock.now());
+    let now = admin.clock.now();
+    admin.observer.disk(admin.spool.full_disk(now));
+    admin.observer.store_away(admin.spool.away(now));
+    let text = admin.observer.render(&admin.spool.stats(), now);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

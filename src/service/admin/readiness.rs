@@ -47,10 +47,11 @@ pub(super) fn of(admin: &AdminPort) -> Readiness {
     Readiness { obstacles: obstacles.collect(), doubts: doubts(&pipeline.out.dns) }
 }
 
-/// Why the spool takes no message of usual size: how the disk stands, or what has failed.
+/// Why the spool takes no message of usual size: how the disk or the database stands, or what has failed.
 pub(in crate::service) fn no_room(spool: &dyn Spool, now: Timestamp) -> Option<String> {
     let full = spool.full_disk(now).map(|full| full.to_string());
-    full.or_else(|| spool.admit(USUAL_SIZE).err().map(|error| error.to_string()))
+    let away = || spool.away(now).map(|away| away.to_string());
+    full.or_else(away).or_else(|| spool.admit(USUAL_SIZE).err().map(|error| error.to_string()))
 }
 
 fn broken(in_a_row: u32) -> Option<String> {

@@ -2,7 +2,8 @@
 //!
 //! `one.rs` is what becomes of one report. What is counted is in the spool, and so is how far each report has come:
 //! a restart goes on where the relay stopped. A mail goes into the queue in the step that records it; a report that
-//! is posted may be posted once more after a crash, under the same id.
+//! is posted may be posted once more after a crash, under the same id. Where several relays share the spool, all look
+//! for reports that are due, and one of them at a time makes each.
 //! `preview.rs` is for whoever wants to see what would go out.
 
 mod one;
@@ -94,10 +95,10 @@ async fn send_due(pipeline: &Pipeline, before: ReportDay) -> Result<(), Reportin
     loop {
         let now = pipeline.out.clock.now();
         let due = ledger.tls_reports_due(&DueTlsReports { now, most: BATCH, ..over(now, before) }).await?;
-        if due.is_empty() {
+        // What is left is being made by another node.
+        if make_all(pipeline, ledger.as_ref(), &reporter, &due).await?.is_empty() {
             return Ok(());
         }
-        make_all(pipeline, ledger.as_ref(), &reporter, &due).await?;
     }
 }
 
@@ -133,21 +134,28 @@ async fn make_all(
     let mut all = Vec::with_capacity(due.len());
     for some in due.chunks(AT_ONCE) {
         let making = some.iter().map(|due| make_one(pipeline, ledger, reporter, due).boxed());
-        all.extend(try_join_all(making).await?);
+        all.extend(try_join_all(making).await?.into_iter().flatten());
     }
     Ok(all)
 }
 
+/// `None` for one that another relay makes.
 async fn make_one(
     pipeline: &Pipeline,
     ledger: &dyn Ledger,
     reporter: &Reporter<'_>,
     due: &DueTlsReport,
-) -> Result<(TlsReportId, TlsReportState), ReportingError> {
+) -> Result<Option<(TlsReportId, TlsReportState)>, ReportingError> {
+    if !pipeline.spool.claim_tls_report(due).await? {
+        return Ok(None);
+    }
     let (state, mails) = reporter.report(ledger, due).await?;
-    pipeline.spool.record_tls_report(&due.id, &state, mails).await?;
+    match pipeline.spool.record_tls_report(&due.id, &state, mails).await {
+        Err(SpoolError::Fenced) => return Ok(None),
+        recorded => recorded?,
+    }
     pipeline.observer.tls_reports.became(&due.id, &state);
-    Ok((due.id.clone(), state))
+    Ok(Some((due.id.clone(), state)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Jobs of the state writer that share a transaction.
 
-use super::jobs::{IncidentRow, MessageRow, Moved, Settling, StateJob};
+use super::jobs::{KeptRows, MessageRow, Moved, ReplyTo, Settling, StateJob};
 use std::sync::mpsc::Receiver;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -20,7 +20,7 @@ pub(super) enum Write {
     Insert(Box<MessageRow>, Option<OwnedSemaphorePermit>),
     Settle(Box<Settling>),
     Forward(Vec<Moved>),
-    Incident(IncidentRow),
+    Keep(Box<KeptRows>, ReplyTo<()>),
 }
 
 /// What waits, behind the first of it.
@@ -48,7 +48,7 @@ impl Batch {
             StateJob::Insert(row, permit) => self.writes.push(Write::Insert(row, permit)),
             StateJob::Settle(settling) => self.writes.push(Write::Settle(settling)),
             StateJob::Forward(moved) => self.writes.push(Write::Forward(moved)),
-            StateJob::Incident(row) => self.writes.push(Write::Incident(row)),
+            StateJob::Keep(rows, answer) => self.writes.push(Write::Keep(rows, answer)),
             StateJob::Close => self.closing = true,
             read @ (StateJob::Load(..)
             | StateJob::Place(..)

@@ -4,9 +4,10 @@
 use super::paths::TemporaryFile;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
+use crate::spool::carrying::CarriedMessage;
 use crate::spool::event::Event;
 use crate::spool::record::NewRecord;
-use crate::spool::tls_session::{TlsReportId, TlsSession};
+use crate::spool::tls_session::{TlsCount, TlsReportId, TlsReportRow, TlsSession};
 use crate::spool::{Hold, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -197,7 +198,26 @@ pub(super) struct IncidentRow {
     pub(super) id: u64,
     /// As JSON.
     pub(super) incident: String,
-    pub(super) answer: ReplyTo<()>,
+}
+
+/// What is written of another spool.
+pub(super) enum AdoptedRows {
+    /// What is known of a message beside its record, which is there where something is still to be done for it.
+    Message(Box<CarriedMessage>),
+    /// Counts for the reports on TLS.
+    Counts(TlsReportRow, Vec<TlsCount>),
+    /// History from before this may be missing.
+    Horizon(Timestamp),
+    /// Since when the mail here belongs to another spool.
+    CarriedSince(Option<Timestamp>),
+}
+
+/// What is kept as it is, and changes nothing of what waits here.
+pub(super) enum KeptRows {
+    /// An incident.
+    Incident(IncidentRow),
+    /// What comes from another spool.
+    Adopted(AdoptedRows),
 }
 
 /// An answer to come.
@@ -213,8 +233,8 @@ pub(super) enum StateJob {
     Insert(Box<MessageRow>, Option<OwnedSemaphorePermit>),
     /// Outcomes, with reports that are durable already.
     Settle(Box<Settling>),
-    /// An incident.
-    Incident(IncidentRow),
+    /// Rows that are kept as they are.
+    Keep(Box<KeptRows>, ReplyTo<()>),
     /// Messages that memory does not have.
     Load(Vec<QueueId>, ReplyTo<Vec<Waiting>>),
     /// Where a record is.

@@ -91,6 +91,14 @@ impl Ledger for EmbeddedLedger {
         self.list(|reader, each| reader.for_each_waiting(each)).await
     }
 
+    async fn page(
+        &self,
+        after: Option<QueueId>,
+        most: usize,
+    ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError> {
+        self.ask(move |reader| reader.page(after, most)).await
+    }
+
     async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError> {
         self.list(move |reader, each| reader.for_each_accepted(from, to, each)).await
     }

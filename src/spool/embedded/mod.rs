@@ -9,6 +9,7 @@
 //! after `Ok` of [`Spool::settle`] outcomes and reports are durable together. At worst something
 //! is delivered twice. After a failure of the disk nothing more is taken ([`Spool::failed`]).
 
+mod adopting;
 pub mod audit;
 mod batch;
 mod claiming;
@@ -56,7 +57,7 @@ use async_trait::async_trait;
 use claiming::Claiming;
 use content::{ContentWriter, FileReader, InlineReader, blocking};
 use index::Taken;
-use jobs::{IncidentRow, LogJob, RecordPlace, ReplyTo, StateJob};
+use jobs::{IncidentRow, KeptRows, LogJob, RecordPlace, ReplyTo, StateJob};
 use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
@@ -81,6 +82,8 @@ pub struct EmbeddedSpool {
     threads: Arc<Mutex<Option<Threads>>>,
     last_id: AtomicU64,
     recovery: Recovery,
+    /// Since when the mail here belongs to another spool.
+    carried_since: Option<Timestamp>,
 }
 
 struct Threads {
@@ -134,10 +137,11 @@ impl EmbeddedSpool {
         let (state, state_jobs) = channel();
         let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
         shared.reserve.opened(&shared.space, now);
+        let carried_since = recovered.state.carried_since()?;
         let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark, log.clone());
         let writers = Writers { log: log_writer, log_jobs, state: state_writer, state_jobs };
         let last_id = AtomicU64::new(recovered.last_time_id);
-        Ok((Self { shared, log, state, threads: Arc::default(), last_id, recovery }, writers))
+        Ok((Self { shared, log, state, threads: Arc::default(), last_id, recovery, carried_since }, writers))
     }
 
     /// What was found at opening.
@@ -404,7 +408,7 @@ impl Spool for EmbeddedSpool {
         self.running()?;
         let id = incident.id.0;
         let incident = serde_json::to_string(incident).map_err(|e| invalid(e.into()))?;
-        self.ask(|answer| StateJob::Incident(IncidentRow { id, incident, answer })).await
+        self.ask(|answer| StateJob::Keep(Box::new(KeptRows::Incident(IncidentRow { id, incident })), answer)).await
     }
 
     async fn record_tls_report(

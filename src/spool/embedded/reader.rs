@@ -5,8 +5,7 @@
 
 use super::paths::SpoolPaths;
 use super::schema::{
-    MICROSECONDS, REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, octets,
-    telling_of,
+    MICROSECONDS, REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, octets, told_of,
 };
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -214,6 +213,33 @@ impl StateReader {
         self.for_each(select.query(params![first_id, octets(REPORT_IDS), from.0, to.0])?, each)
     }
 
+    /// See [`crate::spool::ledger::Ledger::page`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn page(
+        &self,
+        after: Option<QueueId>,
+        most: usize,
+    ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError> {
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
+        ))?;
+        let after = after.map_or(-1, |id| id.0.cast_signed());
+        let mut rows = select.query(params![after, i64::try_from(most).unwrap_or(i64::MAX)])?;
+        let mut page = Vec::new();
+        while let Some(row) = rows.next()? {
+            page.push(match message_of(row) {
+                Ok(message) => Ok(self.with_recipients(message)?),
+                Err(error) if is_of_the_row(&error) => Err(QueueId(row.get::<_, i64>(0)?.cast_unsigned())),
+                Err(error) => return Err(error.into()),
+            });
+        }
+        Ok(page)
+    }
+
     /// See [`crate::spool::ledger::Ledger::complete_since`].
     ///
     /// # Errors
@@ -259,7 +285,7 @@ impl StateReader {
         while let Some(row) = rows.next()? {
             let place = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|i| message.recipients.get_mut(i));
             let (Some(place), Ok(state)) = (place, serde_json::from_str(&row.get::<_, String>(2)?)) else { continue };
-            let told = row.get::<_, Option<i64>>(3)?.and_then(telling_of);
+            let told = row.get::<_, Option<i64>>(3)?.and_then(told_of);
             *place = Some(LedgerRecipient { address: row.get(1)?, state, told });
         }
         Ok(message)

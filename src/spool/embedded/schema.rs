@@ -4,9 +4,8 @@
 use super::jobs::{ContentPlace, RecordPlace};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::event::Silence;
-use crate::spool::ledger::{LedgerError, LedgerMessage, MessageState, ToldBy};
-use crate::spool::schedule::mix;
+use crate::spool::ledger::{LedgerError, LedgerMessage, MessageState};
+pub(super) use crate::spool::stored::{MICROSECONDS, REPORT_IDS, lookup_hash, names, reported_of, told_of};
 use crate::spool::{EngineError, RecipientState, SpoolError};
 use rusqlite::{ErrorCode, Row, ffi};
 
@@ -23,7 +22,7 @@ pub(super) const SCHEMA_VERSION: i64 = 5;
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! message_columns {
     () => {
-        "id, message_id, envelope, size, held, due_at, finished_at, attempts"
+        "id, message_id, envelope, size, held, due_at, finished_at, attempts, reported"
     };
 }
 
@@ -37,13 +36,7 @@ macro_rules! place_columns {
 pub(super) use {message_columns, place_columns};
 
 /// How many columns a message has.
-pub(super) const MESSAGE_COLUMNS: usize = 8;
-
-/// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
-pub(super) const REPORT_IDS: u64 = 1 << 62;
-
-/// Of an id, in a millisecond.
-pub(super) const MICROSECONDS: u64 = 1000;
+pub(super) const MESSAGE_COLUMNS: usize = 9;
 
 impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
@@ -134,6 +127,7 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<LedgerMessage> {
         due_at: Timestamp(row.get(5)?),
         finished_at,
         attempts: row.get(7)?,
+        reported: reported_of(row.get::<_, Option<String>>(8)?.as_deref()),
     })
 }
 
@@ -144,32 +138,9 @@ pub(super) fn place_of(row: &Row<'_>, first: usize) -> rusqlite::Result<RecordPl
     Ok(RecordPlace { segment: row.get(first)?, offset, length, content })
 }
 
-/// How the database says that nobody is told.
-pub(super) const fn silence_number(because: Silence) -> i64 {
-    match because {
-        Silence::NullReversePath => -1,
-        Silence::NotAsked => -2,
-    }
-}
-
-/// What `told` in the database means.
-pub(super) fn telling_of(number: i64) -> Option<ToldBy> {
-    match number {
-        -1 => Some(ToldBy::Nobody(Silence::NullReversePath)),
-        -2 => Some(ToldBy::Nobody(Silence::NotAsked)),
-        report => u64::try_from(report).ok().map(|report| ToldBy::Report(QueueId(report))),
-    }
-}
-
 /// Days since 1970.
 pub(super) const fn day_of(at: Timestamp) -> i64 {
     at.0.div_euclid(86_400_000)
-}
-
-/// The hash of a name in `lookups`: of Message-ID or address, without regard to case.
-pub(super) fn lookup_hash(name: &str) -> i64 {
-    let octets = name.bytes().map(|octet| u64::from(octet.to_ascii_lowercase()));
-    octets.fold(0_u64, |hash, octet| mix(hash ^ octet)).cast_signed()
 }
 
 /// A recipient state as the database keeps it.

@@ -9,18 +9,19 @@
 //! that a rebuild which brings back both message and report does not make a second one.
 
 use super::jobs::{ContentPlace, Ending, NewMessage, Settling, TlsReportUpdate};
-use super::schema::{REPORT_IDS, json, silence_number};
+use super::schema::{REPORT_IDS, json};
 use super::shared::SharedState;
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, Origin, QueueId};
 use crate::smtp::address::ReversePath;
-use crate::spool::event::{Event, grouped};
+use crate::spool::event::Event;
 use crate::spool::message_id::message_id;
 use crate::spool::owed::Reported;
 use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use crate::spool::schedule::mix;
+use crate::spool::stored::{digest_octets, first_due, tell};
 use crate::spool::tls_session::{TlsReportId, TlsReportState};
-use crate::spool::{Claim, Notification, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
+use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -98,7 +99,9 @@ impl PreparedSettlement {
         if extent == Extent::Whole {
             entry.attempts = attempt;
         }
-        let (told, notification) = tell(&settlement.told, if reports.is_empty() { shared_reports } else { &reports });
+        let told_by = if reports.is_empty() { shared_reports } else { &reports };
+        let told_by: Vec<_> = told_by.iter().map(|report| (report.entry.id, &*report.entry.envelope)).collect();
+        let (told, notification) = tell(&settlement.told, &told_by);
         let events = settlement.events.iter().chain(&notification).map(Event::to_json).collect();
         let (answer, answered) = oneshot::channel();
         let claim = Claim { entry: entry.clone(), generation };
@@ -155,50 +158,9 @@ impl PreparedSettlement {
     }
 }
 
-/// When the first of the recipients that wait, or the report about one, is due; `None` when one of them
-/// is due at once.
-fn first_due(entry: &SpoolEntry) -> Option<Timestamp> {
-    let due = |state: &RecipientState| match state {
-        RecipientState::Queued(pending) => Some(pending.due),
-        RecipientState::Owed(owed) => Some(Some(owed.due)),
-        RecipientState::Done { .. } | RecipientState::Removed => None,
-    };
-    entry.recipients.iter().filter_map(due).min().flatten()
-}
-
 fn reported_json(entry: &mut SpoolEntry, reported: Reported) -> Result<String, SpoolError> {
     entry.reported = reported;
     serde_json::to_string(&reported).map_err(|e| invalid(e.into()))
-}
-
-/// Who is told, as the database keeps it, and the events that say so.
-fn tell(told: &[(usize, Notification)], reports: &[NewMessage]) -> (Vec<(usize, i64)>, Vec<Event>) {
-    let mut rows = Vec::new();
-    let mut events = Vec::new();
-    for (recipients, told) in grouped(told.iter().copied()) {
-        let by_report = |place: usize, notice| {
-            let report = reports.get(place)?;
-            let to = report.entry.envelope.recipients.iter().map(ToString::to_string).collect();
-            Some((report.entry.id, Event::Told { recipients: recipients.clone(), report: report.entry.id, to, notice }))
-        };
-        let (row, event) = match told {
-            Notification::ByReport(place) => {
-                let Some((report, event)) = by_report(place, false) else { continue };
-                (Some(report.0.cast_signed()), event)
-            }
-            Notification::Notice(place) => {
-                let Some((_, event)) = by_report(place, true) else { continue };
-                (None, event)
-            }
-            Notification::Nobody(because) => {
-                let event = Event::NotTold { recipients: recipients.clone(), because };
-                (Some(silence_number(because)), event)
-            }
-        };
-        rows.extend(row.into_iter().flat_map(|row| recipients.iter().map(move |recipient| (*recipient, row))));
-        events.push(event);
-    }
-    (rows, events)
 }
 
 /// Applies new states; those for recipients that do not exist are dropped.
@@ -238,10 +200,6 @@ fn digest(attempt: u32, recipients: &[(usize, String)]) -> u64 {
         seed = digest_octets(mix(seed ^ *recipient as u64), state.as_bytes());
     }
     seed
-}
-
-fn digest_octets(seed: u64, octets: &[u8]) -> u64 {
-    octets.iter().fold(mix(seed), |seed, octet| mix(seed ^ u64::from(*octet)))
 }
 
 /// The envelope as it goes into record and database.

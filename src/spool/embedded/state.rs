@@ -10,19 +10,17 @@ use super::jobs::{
 };
 use super::paths::SpoolPaths;
 use super::schema::{
-    REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, number, octets, place_columns, place_of,
-    unsigned,
+    REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, names, number, octets, place_columns,
+    place_of, reported_of, unsigned,
 };
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::smtp::address::{Mailbox, ReversePath};
 use crate::spool::event::Event;
 use crate::spool::{Hold, MOST_INCIDENTS, RecipientState, SpoolEntry};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -433,8 +431,7 @@ impl State {
         let envelope: Envelope = serde_json::from_str(&envelope)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?;
         let recipients = self.recipients(id, envelope.recipients.len())?;
-        // One that cannot be read costs a report more.
-        let reported = reported.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let reported = reported_of(reported.as_deref());
         let entry =
             SpoolEntry { id, envelope: Arc::new(envelope), size: unsigned(size), attempts, recipients, reported };
         Ok(Waiting { entry, place })
@@ -546,24 +543,13 @@ impl State {
         self.set("pruned_accepted_at", accepted_at.0.max(before))
     }
 
-    fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {
         let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
         select.query_row([name], |row| row.get(0)).optional()
     }
 
-    fn set(&self, name: &str, value: i64) -> rusqlite::Result<()> {
+    pub(super) fn set(&self, name: &str, value: i64) -> rusqlite::Result<()> {
         let mut set = self.connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
         set.execute(params![name, value]).map(|_| ())
     }
-}
-
-/// All that a message is found by.
-fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterator<Item = Cow<'a, str>> {
-    let sender = match &envelope.reverse_path {
-        ReversePath::Mailbox(sender) => Some(sender.as_str()),
-        ReversePath::Null => None,
-    };
-    let of = envelope.copy_of().map(|original| Cow::Owned(original.to_string()));
-    let addresses = envelope.recipients.iter().map(Mailbox::as_str);
-    message_id.into_iter().chain(sender).chain(addresses).map(Cow::Borrowed).chain(of)
 }

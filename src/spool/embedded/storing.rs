@@ -34,6 +34,12 @@ impl EmbeddedSpool {
         }
         let ids = messages.iter().map(|copy: &Storing| copy.message.entry.id).collect();
         messages.push(storing(id, envelope, finished)?);
+        self.make_durable(messages).await?;
+        Ok(ids)
+    }
+
+    /// Writes records in one batch of the log. `Ok` means that all of them are durable.
+    pub(super) async fn make_durable(&self, messages: Vec<Storing>) -> Result<(), SpoolError> {
         let places = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         let backlog = Arc::clone(&self.shared.backlog);
         let permit = backlog.acquire_many_owned(places).await.map_err(|_| SpoolError::Stopped)?;
@@ -41,8 +47,7 @@ impl EmbeddedSpool {
         let job = LogJob::Accept(Box::new(Accepting { messages, permit, answer }));
         self.shared.unwritten.message_begins();
         self.log.send(job).map_err(|_| SpoolError::Stopped)?;
-        answered.await.unwrap_or(Err(SpoolError::Stopped))?;
-        Ok(ids)
+        answered.await.unwrap_or(Err(SpoolError::Stopped))
     }
 
     /// A copy of content that is complete; no more of it than a piece is in memory at once.
@@ -66,7 +71,8 @@ impl EmbeddedSpool {
     }
 }
 
-fn storing(id: QueueId, envelope: Envelope, finished: Finished) -> Result<Storing, SpoolError> {
+/// A message before its first attempt, on its way into the log.
+pub(super) fn storing(id: QueueId, envelope: Envelope, finished: Finished) -> Result<Storing, SpoolError> {
     let Finished { content, file, message_id } = finished;
     let place = match &content {
         RecordContent::Inline { .. } => ContentPlace::Inline,

@@ -10,17 +10,13 @@ use super::schema::unsigned;
 use super::state::State;
 use crate::clock::Timestamp;
 use crate::spool::ledger::LedgerError;
-use crate::spool::schedule::mix;
+use crate::spool::stored::{first_day_kept, text_number};
 use crate::spool::tls_session::{
     AppliedPolicy, DueTlsReport, DueTlsReports, MOST_FAILURES, MOST_POLICIES, ReportDay, SessionFailure, TlsCount,
     TlsReportId, TlsReportRow, TlsSession,
 };
 use rusqlite::{Row, params};
 use serde::Serialize;
-
-/// Days that are kept however little the history may take: the one that goes on, and those whose reports may still be
-/// tried.
-const DAYS_KEPT: i64 = 3;
 
 /// A row of `tls_sessions`, as its key.
 struct SessionKey<'a> {
@@ -104,7 +100,7 @@ impl State {
 
     /// Removes up to `most` rows of each table about days before `before`. Gives how many it were.
     pub(super) fn prune_sessions(&self, before: Timestamp, now: Timestamp, most: u32) -> rusqlite::Result<usize> {
-        let day = ReportDay::of(before).0.min(ReportDay::of(now).0.saturating_sub(DAYS_KEPT));
+        let day = first_day_kept(before, now).0;
         let mut removed = 0;
         for delete in [
             "DELETE FROM tls_sessions WHERE (day, domain, policy, failure) IN \
@@ -202,6 +198,5 @@ fn json(value: &impl Serialize) -> rusqlite::Result<String> {
 /// A policy as JSON, and a number that follows from it.
 fn numbered(policy: &AppliedPolicy) -> rusqlite::Result<(i64, String)> {
     let text = json(policy)?;
-    let number = text.bytes().fold(0_u64, |hash, octet| mix(hash ^ u64::from(octet)));
-    Ok((number.cast_signed(), text))
+    Ok((text_number(&text), text))
 }

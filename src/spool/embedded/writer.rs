@@ -129,7 +129,7 @@ impl Writer {
             StateJob::Insert(..)
             | StateJob::Settle(..)
             | StateJob::Forward(_)
-            | StateJob::Incident(_)
+            | StateJob::Keep(..)
             | StateJob::Sweep
             | StateJob::Tidy
             | StateJob::Close => false,
@@ -201,8 +201,8 @@ impl Writer {
                 Write::Insert(_, permit) => drop(permit),
                 Write::Settle(settling) => self.settled(*settling, &known.next().unwrap_or_default()),
                 Write::Forward(moved) => self.forwarded(&moved, &known.next().unwrap_or_default()),
-                Write::Incident(row) => {
-                    let _nobody_waits = row.answer.send(Ok(()));
+                Write::Keep(_, answer) => {
+                    let _nobody_waits = answer.send(Ok(()));
                 }
             }
         }
@@ -217,8 +217,8 @@ impl Writer {
             match write {
                 Write::Insert(..) | Write::Forward(_) => {}
                 Write::Settle(settling) => self.shared.give_up(*settling, error()),
-                Write::Incident(row) => {
-                    let _nobody_waits = row.answer.send(Err(error()));
+                Write::Keep(_, answer) => {
+                    let _nobody_waits = answer.send(Err(error()));
                 }
             }
         }
@@ -243,7 +243,7 @@ impl Writer {
     fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
         let mut known = Vec::new();
         let mut mark = self.mark;
-        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_) | Write::Incident(_)));
+        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_) | Write::Keep(..)));
         let forwards = writes.iter().any(|write| matches!(write, Write::Forward(_)));
         let work = match (outcomes, forwards) {
             (true, _) => Work::Outcomes,
@@ -263,7 +263,7 @@ impl Writer {
                     known.push(self.state.forward(moved)?);
                     mark = moved.last().map_or(mark, |last| LogMark::after(last.to));
                 }
-                Write::Incident(row) => self.state.keep_incident(row)?,
+                Write::Keep(rows, _) => self.state.keep(rows)?,
             }
         }
         if mark != self.mark {
@@ -363,7 +363,7 @@ impl Writer {
             StateJob::Insert(..)
             | StateJob::Settle(..)
             | StateJob::Forward(_)
-            | StateJob::Incident(_)
+            | StateJob::Keep(..)
             | StateJob::Close => {}
         }
     }

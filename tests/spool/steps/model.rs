@@ -235,6 +235,7 @@ pub(crate) fn config(path: &Path) -> SpoolConfig {
         min_free_inodes: 0,
         keep_history: KEEP_HISTORY,
         max_history_bytes: u64::MAX,
+        ..SpoolConfig::default()
     }
 }
 
