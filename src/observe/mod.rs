@@ -45,7 +45,7 @@ use crate::spool::Recovery;
 use crate::spool::SpoolStats;
 use crate::spool::Unwritten;
 use crate::spool::audit::AuditFinding;
-use crate::spool::event::Act;
+use crate::spool::event::{Act, Actor};
 use crate::spool::room::FullDisk;
 use crate::state_dir::KeepFault;
 use archive::ArchiveMetrics;
@@ -335,8 +335,8 @@ impl Observer {
     }
 
     /// The operator did something with a message.
-    pub fn operated(&self, id: QueueId, act: Act, recipients: usize) {
-        tracing::warn!(%id, act = act.word(), recipients, "operator");
+    pub fn operated(&self, id: QueueId, act: Act, actor: &Actor, recipients: usize) {
+        tracing::warn!(%id, act = act.word(), recipients, by = actor.words(), "operator");
     }
 
     /// A report is in the queue.

@@ -12,6 +12,7 @@ mod generation;
 mod incidents;
 mod limits;
 pub mod notify;
+mod operator;
 mod order;
 mod reload;
 mod selfcheck;
