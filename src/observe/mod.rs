@@ -26,6 +26,7 @@ mod selfcheck;
 pub mod spans;
 mod store;
 mod tls_reports;
+pub(crate) mod traffic;
 mod watch;
 
 use crate::accept::{AcceptEvent, Accepted, REFUSALS};

@@ -1,6 +1,7 @@
 //! What runs beside the pipeline while the relay is up, and the start that puts all of it together.
 
 mod admin;
+mod api;
 mod audit;
 pub mod control;
 mod disk;

@@ -16,6 +16,7 @@
 
 mod accept;
 mod alignment;
+mod api;
 mod archive;
 mod authoritative;
 mod check;
@@ -34,6 +35,7 @@ mod front;
 mod full_disk;
 mod grid;
 mod health;
+mod http;
 mod incidents;
 mod ipv6;
 mod leases;
@@ -44,6 +46,7 @@ mod next_hops;
 mod no_route;
 mod notify;
 mod operator;
+mod page;
 mod paths;
 mod peers;
 mod policies;
