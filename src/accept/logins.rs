@@ -7,7 +7,7 @@
 use super::LoginResult;
 use super::guessing::{GuessAttempt, Guessing};
 use super::places::Places;
-use super::step::LoginOutcome;
+pub(crate) use super::step::LoginOutcome;
 use crate::clock::Timestamp;
 use crate::config::users::{Users, UsersError};
 use crate::smtp::sasl::Credentials;
@@ -25,7 +25,7 @@ const MOST_WAITING: usize = 32;
 
 /// Why there are no users.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UsersFileError {
+pub(crate) enum UsersFileError {
     /// The file cannot be read.
     #[error("{path}: {source}")]
     Io {
@@ -69,7 +69,7 @@ impl UsersInUse {
     /// # Errors
     /// [`UsersFileError`] when what is there now cannot be used; told once for each change, except that a file
     /// which cannot be read is told every time.
-    pub(super) fn reload(&self) -> Result<Option<usize>, UsersFileError> {
+    pub(crate) fn reload(&self) -> Result<Option<usize>, UsersFileError> {
         let text = read(&self.path)?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if *read == text {
@@ -92,7 +92,7 @@ impl UsersInUse {
 
     /// Those that count now.
     #[must_use]
-    pub(super) fn users(&self) -> Arc<Users> {
+    pub(crate) fn users(&self) -> Arc<Users> {
         Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -107,19 +107,19 @@ fn parsed(path: &Path, text: &str) -> Result<Users, UsersFileError> {
 
 /// What all logins share, whatever the listener and the configuration.
 #[derive(Clone)]
-pub(super) struct Logins {
+pub(crate) struct Logins {
     guessing: Arc<Mutex<Guessing>>,
     working: Arc<Semaphore>,
     waiting: Places,
 }
 
 /// What became of one, and how long the answer is to wait.
-pub(super) struct LoginEnd {
-    pub(super) outcome: LoginOutcome,
-    pub(super) result: LoginResult,
+pub(crate) struct LoginEnd {
+    pub(crate) outcome: LoginOutcome,
+    pub(crate) result: LoginResult,
     /// The user, where there is one of that name.
-    pub(super) user: Option<String>,
-    pub(super) wait: Duration,
+    pub(crate) user: Option<String>,
+    pub(crate) wait: Duration,
 }
 
 impl Default for Logins {
@@ -130,7 +130,7 @@ impl Default for Logins {
 
 impl Logins {
     /// Looks the password up.
-    pub(super) async fn log_in(
+    pub(crate) async fn log_in(
         &self,
         users: Arc<Users>,
         credentials: Credentials,

@@ -34,7 +34,7 @@ pub mod driver;
 mod guessing;
 mod header_charset;
 pub mod intake;
-mod logins;
+pub(crate) mod logins;
 mod meters;
 mod places;
 pub(crate) mod ports;

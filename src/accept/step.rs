@@ -72,7 +72,7 @@ pub(super) enum AdmitFault {
 
 /// Whether a client is the user it says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LoginOutcome {
+pub(crate) enum LoginOutcome {
     /// This one.
     Right(Arc<User>),
     /// Name or password is wrong.

@@ -53,6 +53,9 @@ pub struct Suspension {
     pub reason: String,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
+    /// The user of the admin port who did it; none for somebody on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl Suspension {
@@ -69,7 +72,7 @@ impl Suspension {
             }
             SuspendedKind::User => {}
         }
-        Ok(Self { kind, name: name.to_lowercase(), reason, until })
+        Ok(Self { kind, name: name.to_lowercase(), reason, until, by: None })
     }
 
     fn counts(&self, now: Timestamp) -> bool {

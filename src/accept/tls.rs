@@ -7,7 +7,7 @@ pub(crate) use super::certificate::TlsError;
 use super::certificate::{CertificatesByName, Files, KeyPairInUse};
 use super::logins::{UsersFileError, UsersInUse};
 use super::shown::ShownCertificates;
-use crate::config::{ClientTls, Config, KeyPairFiles, ListenerConfig, MinTls};
+use crate::config::{ClientTls, Config, KeyPairFiles, Listen, ListenerConfig, MinTls};
 use crate::smtp::address::Domain;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -58,6 +58,15 @@ impl ListenerFiles {
         tls_is_alike && self.users.is_some() == other.users.is_some()
     }
 
+    /// Reads them again. Gives what cannot be used of what is there now; what was before stays in use. Blocks.
+    #[must_use]
+    pub(crate) fn reread(&self) -> Vec<String> {
+        let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
+        let faults = certificates.filter_map(|pair| pair.reload().err().map(|fault| fault.to_string()));
+        let users = self.users.iter().filter_map(|users| users.reload().err().map(|fault| fault.to_string()));
+        faults.chain(users).collect()
+    }
+
     /// Changes to what was read from the same files meanwhile.
     pub(super) fn take_over(&self, other: &Self) {
         let certificates = |files: &Self| files.tls.iter().flat_map(|tls| tls.certificates.clone()).collect::<Vec<_>>();
@@ -96,6 +105,23 @@ pub(crate) fn listener_files(config: &Config) -> Result<Vec<ListenerFiles>, List
     config.listeners().iter().map(|listener| read.files(listener)).collect()
 }
 
+/// What the files of `[admin]` hold.
+///
+/// # Errors
+/// As [`listener_files`].
+pub(crate) fn admin_files(config: &Config) -> Result<ListenerFiles, ListenerError> {
+    let mut read = CertificatesRead { config, provider: Arc::new(aws_lc_rs::default_provider()), met: BTreeMap::new() };
+    let fault = |key: &str, source: ListenerFault| ListenerError { key: format!("[admin] {key}"), source };
+    let of_port = config.admin.key_pair().map(|KeyPairFiles { certificate, private_key }| {
+        let listen = Listen { certificate: Some(certificate), private_key: Some(private_key), ..Listen::default() };
+        read.tls(&ListenerConfig::of(&listen))
+    });
+    let tls = of_port.transpose().map_err(|source| fault("certificate", source.into()))?;
+    let users = config.admin.users.as_deref().map(UsersInUse::load).transpose();
+    let users = users.map_err(|source| fault("users", source.into()))?;
+    Ok(ListenerFiles { tls, users: users.map(Arc::new) })
+}
+
 /// Whether all of that can be used, without making what is missing.
 ///
 /// # Errors
@@ -106,7 +132,8 @@ pub(crate) fn check_files(config: &Config) -> Result<(), ListenerError> {
         let tls = if listener.certificate.is_none() { ClientTls::Off } else { listener.tls };
         ListenerConfig { tls, ..listener.clone() }
     };
-    config.listeners().iter().map(no_certificate).try_for_each(|listener| read.files(&listener).map(drop))
+    config.listeners().iter().map(no_certificate).try_for_each(|listener| read.files(&listener).map(drop))?;
+    admin_files(config).map(drop)
 }
 
 /// Certificates that were read; listeners that name the same files share them.

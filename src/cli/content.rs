@@ -93,7 +93,7 @@ async fn read(
 
 /// In the history of the message. What stands in the way of that is said, and keeps nobody from reading.
 async fn record(id: QueueId, config: &Config) {
-    let request = Request::Act { act: Act::Read, filter: Filter { id: vec![id], ..Filter::default() } };
+    let request = Request::Act { act: Act::Read, filter: Filter { id: vec![id], ..Filter::default() }, reason: None };
     let mut is_recorded = false;
     let asked = control::ask(&config.spool.path, &request, |answer| {
         is_recorded |= matches!(answer, ControlReply::Acted { .. });

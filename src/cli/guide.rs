@@ -381,9 +381,27 @@ pub(crate) const GUIDES: &[Guide] = &[
     },
     Guide {
         command: "user add",
+        examples: &[
+            (
+                "relay user add scanner --sender scanner@example.org --file /etc/relay/users",
+                "asks for the password, twice",
+            ),
+            ("relay user add anna --role helpdesk --file /etc/relay/admins", "for the admin port"),
+        ],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "user token",
+        examples: &[("relay user token monitor --role look --file /etc/relay/admins", "its last line is the token")],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "user vouch",
         examples: &[(
-            "relay user add scanner --sender scanner@example.org --file /etc/relay/users",
-            "asks for the password, twice",
+            "relay user vouch anna --role helpdesk --file /etc/relay/admins",
+            "the proxy asks for the password",
         )],
         exits: &[],
         more: "",

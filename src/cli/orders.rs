@@ -26,6 +26,9 @@ pub(crate) struct OrderArguments {
     /// All that waits, where no condition is given.
     #[arg(long)]
     all: bool,
+    /// Why, for whoever reads the history of the messages.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     place: SpoolOptions,
 }
@@ -95,13 +98,13 @@ pub(crate) async fn order(act: Act, ordering: OrderArguments) -> ExitCode {
     if ordering.names_nothing() {
         return complain(Exit::Usage, NAME_SOMETHING);
     }
-    let OrderArguments { filter, place, .. } = ordering;
+    let OrderArguments { filter, place, reason, .. } = ordering;
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
     };
     let mut code = ExitCode::from(Exit::Io);
-    let request = Request::Act { act, filter };
+    let request = Request::Act { act, filter, reason };
     let asked = control::ask(&config.spool.path, &request, |answer| {
         if place.form() == OutputForm::Json {
             say_json(&json::line(&answer));

@@ -1,4 +1,4 @@
-//! `relay user …`: the file of users that `auth` of a listener names.
+//! `relay user …`: the file of users that `auth` of a listener names, or `users` of the admin port.
 //!
 //! The password comes from the terminal, without echo, or as the first line of standard input; never from the
 //! arguments, which every process of the machine can read.
@@ -8,7 +8,9 @@ use super::exit::Exit;
 use super::terminal::{complain, say};
 use clap::{Args, Subcommand};
 use dane_relay::config::SenderPattern;
-use dane_relay::config::users::{Users, hash, with_user, without_user};
+use dane_relay::config::users::{
+    NO_PASSWORD, NewToken, User, UserRole, Users, hash, new_token, with_user, without_user,
+};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -25,10 +27,33 @@ pub(crate) enum UserAction {
         /// without it the name itself, where it is an address.
         #[arg(long, value_name = "ADDRESS", value_parser = sender_pattern)]
         sender: Vec<SenderPattern>,
+        /// What the user may do on the admin port: look, helpdesk (also check and retry) or operator (all).
+        #[arg(long, value_name = "ROLE")]
+        role: Option<UserRole>,
         #[command(flatten)]
         of: UsersFile,
     },
-    /// The users, and the senders that are their own.
+    /// Give a program a token for the admin port. It is printed, once.
+    Token {
+        /// The name of the program; a token that it had is replaced.
+        name: String,
+        /// What it may do: look, helpdesk or operator.
+        #[arg(long, value_name = "ROLE")]
+        role: UserRole,
+        #[command(flatten)]
+        of: UsersFile,
+    },
+    /// Add somebody for whom a proxy in front of the admin port vouches: without a password.
+    Vouch {
+        /// The name, as the proxy says it.
+        name: String,
+        /// What the user may do: look, helpdesk or operator.
+        #[arg(long, value_name = "ROLE")]
+        role: UserRole,
+        #[command(flatten)]
+        of: UsersFile,
+    },
+    /// The users, the senders that are their own, and their roles on the admin port.
     List {
         #[command(flatten)]
         of: UsersFile,
@@ -47,7 +72,7 @@ pub(crate) enum UserAction {
 /// Where the users are.
 #[derive(Args)]
 pub(crate) struct UsersFile {
-    /// The file that `auth` of a `[[listener]]` names; it is made if it is not there.
+    /// The file that `auth` of a `[[listener]]` or `users` of `[admin]` names; it is made if it is not there.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
 }
@@ -67,7 +92,12 @@ pub(crate) fn user(action: UserAction) -> ExitCode {
             Ok(text) => say(&text),
             Err(why) => complain(Exit::Io, &why),
         },
-        UserAction::Add { name, sender, of } => told(add(&of.file, &name, &sender)),
+        UserAction::Add { name, sender, role, of } => {
+            let added = password().and_then(|password| hash(&password));
+            told(added.and_then(|hash| add(&of.file, &name, &hash, &sender, role)))
+        }
+        UserAction::Token { name, role, of } => told(token(&of.file, &name, role)),
+        UserAction::Vouch { name, role, of } => told(add(&of.file, &name, NO_PASSWORD, &[], Some(role))),
         UserAction::Remove { name, of } => told(remove(&of.file, &name)),
     }
 }
@@ -82,18 +112,33 @@ fn told(done: Result<String, String>) -> ExitCode {
 fn list(file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let users = Users::parse(&text).map_err(|error| format!("{}:{error}", file.display()))?;
-    let line = |senders: &[SenderPattern]| senders.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    Ok(users.iter().map(|user| format!("{} {}\n", user.name, line(&user.senders))).collect())
+    let words = |user: &User| {
+        let senders = user.senders.iter().map(ToString::to_string);
+        senders.chain(user.role.map(|role| format!("role={}", role.word()))).collect::<Vec<_>>().join(" ")
+    };
+    Ok(users.iter().map(|user| format!("{} {}\n", user.name, words(user))).collect())
 }
 
-fn add(file: &Path, name: &str, senders: &[SenderPattern]) -> Result<String, String> {
+/// The token is the last line, for a script.
+fn token(file: &Path, name: &str, role: UserRole) -> Result<String, String> {
+    let NewToken { token, hash } = new_token()?;
+    let added = add(file, name, &hash, &[], Some(role))?;
+    Ok(format!("{added}{token}\n"))
+}
+
+fn add(
+    file: &Path,
+    name: &str,
+    hash: &str,
+    senders: &[SenderPattern],
+    role: Option<UserRole>,
+) -> Result<String, String> {
     let before = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(format!("{}: {error}", file.display())),
     };
-    let hash = hash(&password()?)?;
-    let text = with_user(&before, name, &hash, senders).map_err(|error| format!("{}:{error}", file.display()))?;
+    let text = with_user(&before, name, hash, senders, role).map_err(|error| format!("{}:{error}", file.display()))?;
     replace(file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(format!("{name} is in {}; a running relay knows within a minute, or with `relay reload`\n", file.display()))
 }

@@ -4,8 +4,8 @@ use super::destination::Destination;
 use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{
-    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, dkim, limit, listener, notify, private_zone,
-    spool, tls_reports, together,
+    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, admin, archive, dkim, limit, listener, notify,
+    private_zone, spool, tls_reports, together,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     limit::check(&config.limit, findings);
     archive::check(&config.archive, findings);
     dkim::check(&config.dkim, findings);
+    admin::check(&config.admin, findings);
     ports(config, findings);
     dns(&config.dns, findings);
     retry(&config.retry, findings);

@@ -158,7 +158,9 @@ impl ListenerConfig {
         self.clients.is_empty() && self.auth.is_none() && self.client_certificates.is_none()
     }
 
-    fn of(listen: &Listen) -> Self {
+    /// The one that `[listen]` is.
+    #[must_use]
+    pub(crate) fn of(listen: &Listen) -> Self {
         Self {
             name: String::new(),
             addresses: listen.smtp.clone(),

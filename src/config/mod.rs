@@ -4,6 +4,7 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod admin;
 mod archive;
 mod borders;
 mod check;
@@ -40,6 +41,7 @@ mod upstream;
 pub mod users;
 mod watch;
 
+pub use admin::AdminConfig;
 pub use archive::{ArchiveForm, ArchiveRule};
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
@@ -419,21 +421,6 @@ impl Default for Retry {
             longest: Duration::from_secs(3600),
             expire_after: Duration::from_secs(4 * 86_400),
         }
-    }
-}
-
-/// `[admin]`: the port for Prometheus and health checks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdminConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
-    #[serde(deserialize_with = "network::socket")]
-    pub listen: SocketAddr,
-}
-
-impl Default for AdminConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9925)) }
     }
 }
 

@@ -156,5 +156,12 @@ fn named(config: &Config) -> Vec<NamedFile> {
     let of_dkim = config.dkim.key.iter().enumerate().filter_map(|(nth, rule)| {
         Some(NamedFile { key: format!("dkim.key.{nth}.key_file"), file: rule.key_file.clone()? })
     });
-    of_listener.chain(anchors).chain(roots).chain(texts).chain(of_destinations).chain(of_dkim).collect()
+    let admin = &config.admin;
+    let of_admin = [
+        ("admin.users", &admin.users),
+        ("admin.certificate", &admin.certificate),
+        ("admin.private_key", &admin.private_key),
+    ];
+    let of_admin = of_admin.into_iter().filter_map(|(key, path)| Some(file(key, path.as_deref()?)));
+    of_listener.chain(of_admin).chain(anchors).chain(roots).chain(texts).chain(of_destinations).chain(of_dkim).collect()
 }

@@ -26,6 +26,7 @@ mod selfcheck;
 pub mod spans;
 mod store;
 mod tls_reports;
+pub(crate) mod traffic;
 mod watch;
 
 use crate::accept::{AcceptEvent, Accepted, REFUSALS};
@@ -45,7 +46,7 @@ use crate::spool::Recovery;
 use crate::spool::SpoolStats;
 use crate::spool::Unwritten;
 use crate::spool::audit::AuditFinding;
-use crate::spool::event::Act;
+use crate::spool::event::{Act, Actor};
 use crate::spool::room::{AwayStore, FullDisk};
 use crate::state_dir::KeepFault;
 use archive::ArchiveMetrics;
@@ -340,8 +341,8 @@ impl Observer {
     }
 
     /// The operator did something with a message.
-    pub fn operated(&self, id: QueueId, act: Act, recipients: usize) {
-        tracing::warn!(%id, act = act.word(), recipients, "operator");
+    pub fn operated(&self, id: QueueId, act: Act, actor: &Actor, recipients: usize) {
+        tracing::warn!(%id, act = act.word(), recipients, by = actor.words(), "operator");
     }
 
     /// A report is in the queue.

@@ -36,6 +36,11 @@ impl RecipientMetrics {
         Ok(of)
     }
 
+    /// However they were protected.
+    pub(super) fn delivered_in_all(&self) -> u64 {
+        TLS.iter().map(|word| self.delivered.with_label_values(&[word]).get()).sum()
+    }
+
     pub(super) fn stands(&self, id: QueueId, recipient: &Mailbox, outcome: &DeliveryOutcome) {
         match outcome {
             DeliveryOutcome::Delivered { peer, tls, reply, .. } => {

@@ -7,17 +7,17 @@ use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::route;
 use crate::spool::conclude::Conclusion;
-use crate::spool::event::{Act, Event};
+use crate::spool::event::{Act, Actor, Event};
 use crate::spool::{Claim, Hold, Pending, RecipientState, Settlement, SpoolError};
 use std::collections::BTreeSet;
 
 /// What the operator wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// What is done.
     pub act: Act,
-    /// The user id of whoever asks, where it is known.
-    pub uid: Option<u32>,
+    /// Who wants it.
+    pub actor: Actor,
 }
 
 /// What came of an order.
@@ -39,7 +39,7 @@ impl Pipeline {
     /// When it cannot be recorded; then nothing has changed.
     pub async fn operate(
         &self,
-        order: Order,
+        order: &Order,
         id: QueueId,
         recipients: &[usize],
         hold: Hold,
@@ -73,9 +73,9 @@ impl Pipeline {
         Ok(Acted::Done)
     }
 
-    async fn order(&self, order: Order, claim: &Claim, recipients: Vec<usize>, now: Timestamp) -> Settlement {
+    async fn order(&self, order: &Order, claim: &Claim, recipients: Vec<usize>, now: Timestamp) -> Settlement {
         let entry = &claim.entry;
-        let done = Event::Operator { act: order.act, recipients: recipients.clone(), uid: order.uid };
+        let done = Event::Operator { act: order.act, recipients: recipients.clone(), actor: order.actor.clone() };
         let changed = |state: &dyn Fn(&Pending) -> RecipientState| {
             let change = |&index: &usize| Some((index, state(entry.recipients.get(index)?.pending()?)));
             recipients.iter().filter_map(change).collect::<Vec<_>>()

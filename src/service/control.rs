@@ -6,21 +6,15 @@
 //! recorded with what was done.
 #![expect(clippy::disallowed_methods, reason = "this driver owns the control socket and replaces a stale one")]
 
-use crate::clock::Timestamp;
-use crate::command::queue::{Filter, MOST_SELECTED, Selected};
-use crate::command::status::Running;
-use crate::config::SpoolConfig;
+use crate::accept::suspended::Suspension;
+use crate::command::queue::{MOST_SELECTED, Selected};
 use crate::observe::log_level;
-use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
-use crate::service::admin::readiness;
+use crate::service::operator::{Operator, SuspendedNow, SuspensionOrder};
 pub use crate::service::order::{ControlReply, Request};
-use crate::service::reload::Reloading;
 use crate::service::tls_reports;
 use crate::smtp::address::Domain;
-use crate::spool::event::Act;
-use crate::spool::ledger::LedgerError;
-use crate::spool::open_ledger;
+use crate::spool::event::Actor;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 /// Its name in the spool directory.
 const NAME: &str = "control";
 
+/// From one line about a relay that ends to the next.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
+
 /// The longest request: some thousand queue ids fit.
 const REQUEST_LIMIT: u64 = 64 * 1024;
 
@@ -47,9 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one line of an answer may take: before the first one, a hundred thousand messages are
 /// looked through.
 const LINE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// From one line about a relay that ends to the next.
-const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
 /// Clients that are answered at once; more wait.
 const MOST_CLIENTS: usize = 8;
@@ -77,18 +71,6 @@ pub enum AskError {
     Odd(#[from] serde_json::Error),
 }
 
-/// What the socket serves.
-pub(super) struct Control {
-    /// The spool of the relay, which no reload changes.
-    pub spool: SpoolConfig,
-    /// Who takes over another configuration, and knows the one in force.
-    pub reloading: Arc<Reloading>,
-    /// When the relay started.
-    pub since: Timestamp,
-    /// What ends it.
-    pub stop: CancellationToken,
-}
-
 /// Where the socket of a spool is.
 #[must_use]
 pub fn path(spool: &Path) -> PathBuf {
@@ -113,34 +95,34 @@ pub fn bind(spool: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the relay stops; then removes the socket.
-pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
+pub(super) async fn run(operator: Arc<Operator>, listener: UnixListener, stop: CancellationToken) {
     let (silent, clients) = (Arc::new(Semaphore::new(MOST_SILENT)), Arc::new(Semaphore::new(MOST_CLIENTS)));
     let serving = async {
         loop {
             let Ok(place) = Arc::clone(&silent).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(answered(Arc::clone(&control), stream, place, Arc::clone(&clients)));
+                    tokio::spawn(answered(Arc::clone(&operator), stream, place, Arc::clone(&clients)));
                 }
                 Err(error) => {
-                    control.pipeline().observer.spool_failed("accept on the control socket", &error);
+                    operator.pipeline().observer.spool_failed("accept on the control socket", &error);
                     tokio::time::sleep(PATIENCE).await;
                 }
             }
         }
     };
     let _stopped = stop.run_until_cancelled(serving).await;
-    let _gone = std::fs::remove_file(path(&control.spool.path));
+    let _gone = std::fs::remove_file(path(&operator.spool.path));
 }
 
 /// One client. It gives its place among the silent ones back when it has asked.
-async fn answered(control: Arc<Control>, stream: UnixStream, place: OwnedSemaphorePermit, clients: Arc<Semaphore>) {
+async fn answered(operator: Arc<Operator>, stream: UnixStream, place: OwnedSemaphorePermit, clients: Arc<Semaphore>) {
     let mut stream = BufReader::new(stream);
     let asked = request(&mut stream).await;
     drop(place);
     let (Ok(line), Ok(_place)) = (asked, clients.acquire_owned().await) else { return };
     // Who goes away early needs no answer.
-    let _gone = control.serve(stream.get_mut(), &line).await;
+    let _gone = serve(&operator, stream.get_mut(), &line).await;
 }
 
 /// The line in which a client asks.
@@ -150,154 +132,107 @@ async fn request(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
     Ok(line)
 }
 
-impl Control {
-    fn pipeline(&self) -> Arc<Pipeline> {
-        self.reloading.service().pipeline()
-    }
-
-    async fn serve(&self, stream: &mut UnixStream, line: &str) -> io::Result<()> {
-        let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-        match serde_json::from_str(line) {
-            Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
-            Ok(Request::Status) => say(stream, &ControlReply::Status(Box::new(self.running().await))).await,
-            Ok(Request::Settings) => {
-                let settings = self.reloading.settings().await;
-                say(stream, &ControlReply::Settings { settings }).await
-            }
-            Ok(Request::Reload) => {
-                let answer = match Box::pin(self.reloading.reload()).await {
-                    Ok(changes) => ControlReply::Reloaded { changes },
-                    Err(refused) => ControlReply::Refused { why: refused.to_string() },
-                };
-                say(stream, &answer).await
-            }
-            Ok(Request::LogLevel { level, for_s }) => say(stream, &self.set_log_level(&level, for_s)).await,
-            Ok(request @ (Request::Suspend { .. } | Request::Resume { .. } | Request::Suspended)) => {
-                let answer = self.suspended(request).await;
-                say(stream, &answer).await
-            }
-            Ok(Request::Drain) => self.drain(stream).await,
-            Ok(Request::SendTlsReports { domain }) => self.send_tls_reports(stream, domain.as_ref()).await,
-            Ok(Request::Act { act, filter }) => {
-                let selected = match self.select(&filter, act).await {
-                    Ok(selected) => selected,
-                    Err(error) => return say(stream, &ControlReply::Failed { error: error.to_string() }).await,
-                };
-                self.act(stream, Order { act, uid }, selected).await
-            }
+async fn serve(operator: &Operator, stream: &mut UnixStream, line: &str) -> io::Result<()> {
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+    match serde_json::from_str(line) {
+        Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
+        Ok(Request::Status) => say(stream, &ControlReply::Status(Box::new(operator.running().await))).await,
+        Ok(Request::Settings) => {
+            let settings = operator.reloading.settings().await;
+            say(stream, &ControlReply::Settings { settings }).await
         }
-    }
-
-    fn set_log_level(&self, level: &str, for_s: Option<u64>) -> ControlReply {
-        match log_level::set(level, for_s.map(Duration::from_secs), &self.pipeline().out.clock) {
-            Ok(in_force) => {
-                tracing::warn!(level = in_force.level, "how much is logged was changed by the operator");
-                ControlReply::LogLevel(in_force)
-            }
-            Err(why) => ControlReply::Refused { why },
-        }
-    }
-
-    async fn suspended(&self, request: Request) -> ControlReply {
-        let (suspensions, now) = (self.reloading.service().acceptor().suspensions(), self.pipeline().out.clock.now());
-        let done = tokio::task::spawn_blocking(move || {
-            let changed = match request {
-                Request::Suspend { suspension } => suspensions.suspend(suspension, now).map(|()| true),
-                Request::Resume { kind, name } => suspensions.resume(kind, &name, now),
-                Request::Status
-                | Request::Reload
-                | Request::Settings
-                | Request::Suspended
-                | Request::Drain
-                | Request::LogLevel { .. }
-                | Request::SendTlsReports { .. }
-                | Request::Act { .. } => Ok(false),
+        Ok(Request::Reload) => {
+            let answer = match Box::pin(operator.reloading.reload()).await {
+                Ok(changes) => ControlReply::Reloaded { changes },
+                Err(refused) => ControlReply::Refused { why: refused.to_string() },
             };
-            changed.map(|changed| ControlReply::Suspended { suspended: suspensions.now(now), changed })
-        });
-        match done.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => ControlReply::Failed { error },
-            Err(panicked) => ControlReply::Failed { error: panicked.to_string() },
+            say(stream, &answer).await
         }
-    }
-
-    /// Ends the relay. Tells how that goes until the end of the process ends the connection.
-    async fn drain(&self, stream: &mut UnixStream) -> io::Result<()> {
-        tracing::info!("the operator drains this relay: what has not begun goes back, and it ends");
-        self.stop.cancel();
-        loop {
-            let under_way = self.pipeline().hosts().at_work();
-            say(stream, &ControlReply::Draining { under_way }).await?;
-            tokio::time::sleep(DRAIN_LOOK).await;
+        Ok(Request::LogLevel { level, for_s }) => say(stream, &set_log_level(operator, &level, for_s)).await,
+        Ok(Request::Suspend { suspension }) => {
+            suspended(operator, stream, SuspensionOrder::Suspend(Suspension { by: None, ..suspension })).await
         }
-    }
-
-    async fn act(&self, stream: &mut UnixStream, order: Order, selected: Vec<Selected>) -> io::Result<()> {
-        let more = selected.len() >= MOST_SELECTED;
-        let (mut acted, mut left_alone) = (0, 0);
-        for Selected { id, recipients, hold } in selected {
-            match self.pipeline().operate(order, id, &recipients, hold).await {
-                Ok(Acted::Done) => {
-                    acted += 1;
-                    self.pipeline().observer.operated(id, order.act, recipients.len());
-                    say(stream, &ControlReply::Acted { id, recipients: recipients.len() }).await?;
-                }
-                Ok(Acted::Busy) => {
-                    left_alone += 1;
-                    say(stream, &ControlReply::Busy { id }).await?;
-                }
-                Ok(Acted::Held) => {
-                    left_alone += 1;
-                    say(stream, &ControlReply::Held { id }).await?;
-                }
-                Err(error) => return say(stream, &ControlReply::Failed { error: error.to_string() }).await,
+        Ok(Request::Resume { kind, name }) => suspended(operator, stream, SuspensionOrder::Resume { kind, name }).await,
+        Ok(Request::Suspended) => suspended(operator, stream, SuspensionOrder::Look).await,
+        Ok(Request::Drain) => drain(operator, stream).await,
+        Ok(Request::SendTlsReports { domain }) => send_tls_reports(operator, stream, domain.as_ref()).await,
+        Ok(Request::Act { act, filter, reason }) => {
+            let order = Order { act, actor: Actor::process(uid, reason.as_deref()) };
+            match operator.select(&filter, act).await {
+                Ok(selected) => carry_out(operator, stream, &order, selected).await,
+                Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
             }
         }
-        say(stream, &ControlReply::Done { acted, left_alone, more }).await
     }
+}
 
-    async fn send_tls_reports(&self, stream: &mut UnixStream, domain: Option<&Domain>) -> io::Result<()> {
-        match tls_reports::send_now(&self.pipeline(), domain).await {
-            Ok(sent) => {
-                for (report, state) in sent {
-                    say(stream, &ControlReply::TlsReport { report, state }).await?;
-                }
-                say(stream, &ControlReply::TlsReportsSent).await
+fn set_log_level(operator: &Operator, level: &str, for_s: Option<u64>) -> ControlReply {
+    match log_level::set(level, for_s.map(Duration::from_secs), &operator.pipeline().out.clock) {
+        Ok(in_force) => {
+            tracing::warn!(level = in_force.level, "how much is logged was changed by the operator");
+            ControlReply::LogLevel(in_force)
+        }
+        Err(why) => ControlReply::Refused { why },
+    }
+}
+
+async fn suspended(operator: &Operator, stream: &mut UnixStream, order: SuspensionOrder) -> io::Result<()> {
+    let answer = match operator.suspended(order).await {
+        Ok(SuspendedNow { suspended, changed }) => ControlReply::Suspended { suspended, changed },
+        Err(error) => ControlReply::Failed { error },
+    };
+    say(stream, &answer).await
+}
+
+/// Ends the relay. Tells how that goes until the end of the process ends the connection.
+async fn drain(operator: &Operator, stream: &mut UnixStream) -> io::Result<()> {
+    tracing::info!("the operator drains this relay: what has not begun goes back, and it ends");
+    operator.stop.cancel();
+    loop {
+        let under_way = operator.pipeline().hosts().at_work();
+        say(stream, &ControlReply::Draining { under_way }).await?;
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+async fn carry_out(
+    operator: &Operator,
+    stream: &mut UnixStream,
+    order: &Order,
+    selected: Vec<Selected>,
+) -> io::Result<()> {
+    let more = selected.len() >= MOST_SELECTED;
+    let (mut acted, mut left_alone) = (0, 0);
+    for one in selected {
+        let id = one.id;
+        match operator.act(order, &one).await {
+            Ok(Acted::Done) => {
+                acted += 1;
+                say(stream, &ControlReply::Acted { id, recipients: one.recipients.len() }).await?;
             }
-            Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
+            Ok(Acted::Busy) => {
+                left_alone += 1;
+                say(stream, &ControlReply::Busy { id }).await?;
+            }
+            Ok(Acted::Held) => {
+                left_alone += 1;
+                say(stream, &ControlReply::Held { id }).await?;
+            }
+            Err(error) => return say(stream, &ControlReply::Failed { error: error.to_string() }).await,
         }
     }
+    say(stream, &ControlReply::Done { acted, left_alone, more }).await
+}
 
-    async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {
-        let ledger = open_ledger(&self.spool).await?;
-        filter.select(ledger.as_ref(), act, self.pipeline().out.clock.now()).await
-    }
-
-    async fn running(&self) -> Running {
-        let (pipeline, config) = (self.pipeline(), self.reloading.status().await);
-        let stats = pipeline.spool.stats();
-        Running {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            since: self.since,
-            smtp: self.reloading.smtp(),
-            admin: self.reloading.admin(),
-            config: Some(config),
-            log_level: log_level::in_force(),
-            refuses: readiness::no_room(pipeline.spool.as_ref(), pipeline.out.clock.now()),
-            full_disk: pipeline.spool.full_disk(pipeline.out.clock.now()),
-            queued_messages: stats.queued_messages,
-            held_messages: stats.held_messages,
-            oldest: stats.oldest,
-            spool_bytes: stats.bytes,
-            damaged_records: stats.damaged_records,
-            next_hops_backing_off: pipeline.backing_off(),
-            hosts: pipeline.hosts(),
-            exceptions: pipeline.out.exceptions_now(),
-            private_zones: pipeline.out.config.dns.private_zones.iter().map(ToString::to_string).collect(),
-            client_certificates: pipeline.out.egress.certificates(),
+async fn send_tls_reports(operator: &Operator, stream: &mut UnixStream, domain: Option<&Domain>) -> io::Result<()> {
+    match tls_reports::send_now(&operator.pipeline(), domain).await {
+        Ok(sent) => {
+            for (report, state) in sent {
+                say(stream, &ControlReply::TlsReport { report, state }).await?;
+            }
+            say(stream, &ControlReply::TlsReportsSent).await
         }
+        Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What runs beside the pipeline while the relay is up, and the start that puts all of it together.
 
 mod admin;
+mod api;
 mod audit;
 pub mod control;
 mod disk;
@@ -12,6 +13,7 @@ mod generation;
 mod incidents;
 mod limits;
 pub mod notify;
+mod operator;
 mod order;
 mod reload;
 mod selfcheck;

@@ -55,6 +55,9 @@ pub enum Request {
         act: Act,
         /// The messages and recipients that it is done with.
         filter: Filter,
+        /// Why, for whoever reads their history.
+        #[serde(default)]
+        reason: Option<String>,
     },
 }
 

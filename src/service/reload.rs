@@ -6,7 +6,7 @@
 //! restart keeps its value until then, and is named.
 
 use crate::accept::ports::{Ports, PreparedPorts};
-use crate::accept::tls::listener_files;
+use crate::accept::tls::{ListenerFiles, admin_files, listener_files};
 use crate::clock::Timestamp;
 use crate::command::status::ConfigStatus;
 use crate::config::settings::{KeyChange, Settings, TakesEffect};
@@ -94,6 +94,7 @@ struct Prepared {
     dns: Option<DnsSide>,
     smtp: PreparedPorts,
     admin: Option<TcpListener>,
+    admin_files: ListenerFiles,
 }
 
 impl Reloading {
@@ -205,20 +206,23 @@ impl Reloading {
         let pipeline = self.service.pipeline();
         let dns = dns::succeeding(&state.dns, &pipeline, &config).await?;
         let ways = dns.as_ref().map_or_else(|| Arc::clone(&state.dns.dns), |dns| Arc::clone(&dns.dns));
+        let named = Arc::clone(&config);
+        let admin_files = blocking(move || admin_files(&named)).await?.map_err(StartError::from)?;
         let (out, observer, named) = (pipeline.out.clone(), Arc::clone(&pipeline.observer), Arc::clone(&config));
         let next = blocking(move || files(&out, named, ways, &observer)).await??;
         let smtp = self.ports.prepare(&addresses).await.map_err(|error| StartError::smtp(&config, error))?;
         let address = config.admin.listen;
         let admin = self.admin.prepare(address).await.map_err(|source| StartError::admin(address, source))?;
-        Ok(Prepared { loaded, next, dns, smtp, admin })
+        Ok(Prepared { loaded, next, dns, smtp, admin, admin_files })
     }
 
     /// From here on nothing can fail.
     fn take_over(&self, state: &mut InForce, prepared: Prepared, now: Timestamp) {
-        let Prepared { loaded, next, dns, smtp, admin } = prepared;
+        let Prepared { loaded, next, dns, smtp, admin, admin_files } = prepared;
         let config = Arc::clone(&next.out.config);
         self.service.succeed(next);
         self.ports.open_and_close(smtp);
+        self.admin.renew(admin_files);
         self.admin.open_and_close(config.admin.listen, admin);
         let pipeline = self.service.pipeline();
         if let Some(dns) = dns {

@@ -5,7 +5,7 @@
 //! [`Service`]: a simulation wires the relay by it exactly as a start does.
 
 use crate::accept::ports::{self, Ports};
-use crate::accept::tls::check_files;
+use crate::accept::tls::{admin_files, check_files};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigSource, LoadedConfig};
 use crate::deliver::egress::store::EgressStore;
@@ -16,11 +16,14 @@ use crate::policy::sts::event::StsEvent;
 use crate::report::driver::load_texts;
 use crate::resolve::driver::Dns;
 use crate::resolve::own_hop;
+use crate::service::admin::gate::{self, AdminGate};
 use crate::service::admin::{self, AdminPort, AdminPorts};
-use crate::service::control::{self, AskError, Control, Request};
+use crate::service::api::{self, Api};
+use crate::service::control::{self, AskError, Request};
 use crate::service::dns;
 pub use crate::service::error::{Remedy, RunError, StartError};
 pub use crate::service::generation::{Service, outbound};
+use crate::service::operator::Operator;
 use crate::service::reload::{Reloadable, Reloading};
 use crate::service::{audit, disk, incidents, watch};
 use crate::spool::{self, Opened, Spool, SpoolError};
@@ -134,6 +137,8 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     service.tell_of_damage(&recovery).await;
 
     let stop = CancellationToken::new();
+    let gate = Arc::new(AdminGate::new(admin_files(&config)?));
+    let further = Arc::default();
     let ports = Arc::new(Ports::new(service.acceptors(), stop.clone()));
     let shows = AdminPort {
         observer: Arc::clone(&observer),
@@ -142,6 +147,8 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
         acceptors: service.acceptors(),
         ports: Arc::clone(&ports),
         clock: clock.clone(),
+        gate: Arc::clone(&gate),
+        further: Arc::clone(&further),
         stop: stop.clone(),
     };
     let admin_ports = AdminPorts::new(shows);
@@ -153,8 +160,14 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     let reloading = Arc::new(Reloading::new(relay, stop.clone()));
     let (smtp, admin) = (reloading.smtp(), reloading.admin());
     tokio::spawn(Arc::clone(&reloading).at_signals(hangup));
-    let orders = Arc::new(Control { spool: spool_config.clone(), reloading, since: clock.now(), stop: stop.clone() });
-    tokio::spawn(control::run(orders, control, stop.clone()));
+    let operator =
+        Arc::new(Operator { spool: spool_config.clone(), reloading, since: clock.now(), stop: stop.clone() });
+    let api = Api::new(Arc::clone(&operator), Arc::clone(&gate), stop.clone()).map_err(StartError::Internal)?;
+    let api = Arc::new(api);
+    let _first = further.set(api::routes(Arc::clone(&api)));
+    tokio::spawn(api::count(api, stop.clone()));
+    tokio::spawn(gate::watch(gate, stop.clone()));
+    tokio::spawn(control::run(operator, control, stop.clone()));
     tokio::spawn(watch::watch(service.pipelines(), stop.clone()));
     tokio::spawn(incidents::watch(service.pipelines(), stop.clone()));
     tokio::spawn(audit::watch(spool_config, Arc::clone(&observer), stop.clone()));

@@ -76,9 +76,9 @@ pub enum Event {
         act: Act,
         /// By index in the envelope.
         recipients: Vec<usize>,
-        /// The user id of whoever asked, where it is known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        uid: Option<u32>,
+        /// Whoever asked for it, as far as that is known.
+        #[serde(flatten)]
+        actor: Actor,
     },
     /// An attempt ended by a bug of ours.
     Broken {
@@ -158,6 +158,51 @@ impl Silence {
             Self::NotAsked => "the sender asked for no report",
         }
     }
+}
+
+/// Who did something, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The user id of a process on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The name of a user of the admin port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The reason given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The longest reason that is kept, in characters.
+const REASON_LIMIT: usize = 500;
+
+impl Actor {
+    /// A process on this host.
+    #[must_use]
+    pub fn process(uid: Option<u32>, reason: Option<&str>) -> Self {
+        Self { uid, user: None, reason: short_reason(reason) }
+    }
+
+    /// A user of the admin port.
+    #[must_use]
+    pub fn user(name: &str, reason: Option<&str>) -> Self {
+        Self { uid: None, user: Some(name.to_owned()), reason: short_reason(reason) }
+    }
+
+    /// Who it was and why, for whoever reads a history: empty where nothing is known.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let user = self.user.as_ref().map(|user| format!("the user {user}"));
+        let who = user.or_else(|| self.uid.map(|uid| format!("user id {uid}")));
+        who.into_iter().chain(self.reason.clone()).collect::<Vec<_>>().join(": ")
+    }
+}
+
+/// None where it says nothing.
+fn short_reason(reason: Option<&str>) -> Option<String> {
+    let short: String = reason?.trim().chars().take(REASON_LIMIT).collect();
+    (!short.is_empty()).then_some(short)
 }
 
 /// What the operator does with a message.
@@ -270,7 +315,8 @@ mod tests {
             Event::Ended { recipients: vec![0], cause: Some(cause) },
             Event::Told { recipients: vec![0], report: QueueId(9), to: vec!["a@b.example".into()], notice: true },
             Event::NotTold { recipients: vec![1], because: Silence::NullReversePath },
-            Event::Operator { act: Act::Delete, recipients: vec![0], uid: Some(0) },
+            Event::Operator { act: Act::Delete, recipients: vec![0], actor: Actor::process(Some(0), None) },
+            Event::Operator { act: Act::Hold, recipients: vec![1], actor: Actor::user("anna", Some(" on the phone ")) },
         ] {
             let text = event.to_json();
             assert!(text.starts_with("{\"v\":1,\"event\":\""), "{text}");
@@ -285,6 +331,16 @@ mod tests {
             "policy":"dane","tls":null,"took_ms":7,"results":[]}"#;
         let Event::Attempt(attempt) = Event::from_json(old) else { panic!("{:?}", Event::from_json(old)) };
         assert_eq!((attempt.took_ms, attempt.exception, attempt.group, attempt.dns), (7, None, None, Vec::new()));
+    }
+
+    #[test]
+    fn who_did_something_is_told_with_the_reason_and_an_earlier_relay_is_understood() {
+        let old = r#"{"v":1,"event":"operator","act":"hold","recipients":[0],"uid":1000}"#;
+        let Event::Operator { actor, .. } = Event::from_json(old) else { panic!("{old}") };
+        assert_eq!((actor.uid, actor.words().as_str()), (Some(1000), "user id 1000"));
+        assert_eq!(Actor::user("anna", Some(" on the phone\n")).words(), "the user anna: on the phone");
+        assert_eq!(Actor::process(None, Some("  ")).words(), "");
+        assert_eq!(Actor::user("a", Some(&"x".repeat(9_999))).reason.unwrap().len(), REASON_LIMIT);
     }
 
     #[test]

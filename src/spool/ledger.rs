@@ -87,6 +87,12 @@ pub trait Ledger: Send + Sync {
         after: Option<QueueId>,
         most: usize,
     ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError>;
+    /// What waits, from a place in that list on, as it is when this is asked: the first message comes at once, however
+    /// many there are.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn waiting_from(&self, from: WaitingFrom) -> Result<Box<dyn Listing>, LedgerError>;
 
     /// What clients handed in from the one moment to the other, both included, oldest first.
     ///
@@ -154,6 +160,33 @@ pub trait Listing: Send {
     /// # Errors
     /// When the ledger cannot be read.
     async fn next(&mut self) -> Result<Option<Listed>, LedgerError>;
+}
+
+/// Where a list of what waits begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingFrom {
+    /// Which message comes first.
+    pub order: WaitingOrder,
+    /// The message before the first; none at the begin of the list.
+    pub after: Option<WaitingPlace>,
+}
+
+/// In which order what waits is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitingOrder {
+    /// The oldest first.
+    Oldest,
+    /// The newest first.
+    Newest,
+}
+
+/// The place of a message in the list of what waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WaitingPlace {
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// Its name.
+    pub id: QueueId,
 }
 
 /// A line of a [`Listing`].

@@ -20,7 +20,7 @@ use dane_relay::resolve::event::DnsEvent;
 use dane_relay::service::start::{self, Service};
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
-use dane_relay::spool::event::Act;
+use dane_relay::spool::event::{Act, Actor};
 use dane_relay::spool::ledger::{LedgerMessage, Listed, MessageState};
 use dane_relay::spool::{Hold, Spool};
 use std::ops::ControlFlow;
@@ -349,7 +349,9 @@ impl<'a> Life<'a> {
         let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
         let pipeline = Arc::clone(&self.pipeline);
         let all: Vec<usize> = (0..message.recipients.len()).collect();
-        self.clients.spawn(async move { pipeline.operate(Order { act, uid: None }, message.id, &all, hold).await });
+        self.clients.spawn(async move {
+            pipeline.operate(&Order { act, actor: Actor::default() }, message.id, &all, hold).await
+        });
     }
 }
 

@@ -109,7 +109,7 @@ async fn a_database_of_the_version_before_is_read_and_brought_up_to_date() {
     spool.settle(claim_one(&spool, NOW).await, settlement).await.unwrap();
     spool.close().await;
     let state = rusqlite::Connection::open(config(folder.path()).path.join("state.sqlite")).unwrap();
-    let older = "ALTER TABLE messages DROP COLUMN reported; DROP TABLE incidents; DROP TABLE tls_policies; \
+    let older = "DROP INDEX waiting_messages; ALTER TABLE messages DROP COLUMN reported; DROP TABLE incidents; DROP TABLE tls_policies; \
                  DROP TABLE tls_sessions; DROP TABLE tls_reports; UPDATE meta SET value = 2 WHERE name = 'schema_version'";
     state.execute_batch(older).unwrap();
     drop(state);

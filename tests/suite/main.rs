@@ -16,6 +16,7 @@
 
 mod accept;
 mod alignment;
+mod api;
 mod archive;
 mod authoritative;
 mod check;
@@ -36,6 +37,7 @@ mod front;
 mod full_disk;
 mod grid;
 mod health;
+mod http;
 mod incidents;
 mod ipv6;
 mod leases;
@@ -46,6 +48,7 @@ mod next_hops;
 mod no_route;
 mod notify;
 mod operator;
+mod page;
 mod paths;
 mod peers;
 mod policies;

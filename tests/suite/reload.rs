@@ -106,7 +106,7 @@ async fn reply_to(client: &mut SmtpClient, command: &str) -> String {
 }
 
 /// A certificate for the listener that ends with this year.
-fn certificate(year: i32) -> String {
+pub(crate) fn certificate(year: i32) -> String {
     let mut params = CertificateParams::new(vec!["relay.office.test".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(year, 1, 1);
     let key = KeyPair::generate().unwrap();

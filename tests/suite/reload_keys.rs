@@ -145,6 +145,16 @@ const KINDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("the_admin_port_moves", &["[admin] listen"]),
+    (
+        "users_certificate_and_proxies_of_the_admin_port_are_those_of_now",
+        &[
+            "[admin] users",
+            "[admin] certificate",
+            "[admin] private_key",
+            "[admin] trusted_proxies",
+            "[admin] user_header",
+        ],
+    ),
     ("other_domains_are_watched_as_the_configuration_says_now", &["[watch] domains", "[watch] every"]),
     ("as_many_domains_are_an_incident_as_the_configuration_says_now", &["[incidents] domains"]),
     // Commands read them themselves; the relay uses them for its self-check, by what it has taken over.

@@ -15,6 +15,25 @@ const ALERTS: &str = "deploy/alerts.yml";
 const CLAIMS: &[(&str, &str, &str)] = &[
     (
         README,
+        "Without a login there are health and metrics alone",
+        "without_a_login_nothing_but_health_and_metrics_is_answered",
+    ),
+    (README, "Who did what and why stands in", "who_did_what_and_why_stands_in_the_story_of_the_message"),
+    (README, "`look` sees all but content", "each_role_may_what_it_is_for_and_no_more"),
+    (
+        README,
+        "Sessions** last eight hours, and one hour without use",
+        "a_session_ends_when_it_is_left_alone_after_a_day_and_when_its_user_says_so",
+    ),
+    (
+        README,
+        "whoever is taken out of the file is out at the next click",
+        "a_session_has_a_name_of_its_own_and_ends_with_the_logout_and_with_the_user",
+    ),
+    (README, "can vouch for them", "a_proxy_vouches_from_its_own_address_alone"),
+    (README, "described in [deploy/openapi.json]", "every_way_of_the_description_answers_as_it_says"),
+    (
+        README,
         "a crash leaves all of them or none",
         "wherever_a_crash_tears_the_log_message_and_copies_are_all_there_or_none",
     ),

@@ -28,33 +28,47 @@ pub const COLUMNS: &[Column] = &[
 
 /// A message in a list.
 #[derive(Debug, Serialize)]
-struct QueueLine {
-    id: QueueId,
-    accepted: Timestamp,
-    age_s: u64,
-    due: Timestamp,
-    standing: MessageState,
-    sender: String,
-    size: u64,
-    message_id: Option<String>,
-    recipients: Vec<WaitingRecipient>,
+pub struct QueueLine {
+    /// Its name.
+    pub id: QueueId,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// How long ago that is, in seconds.
+    pub age_s: u64,
+    /// When it is due.
+    pub due: Timestamp,
+    /// Whether the operator holds it.
+    pub standing: MessageState,
+    /// Its reverse-path.
+    pub sender: String,
+    /// Octets of content.
+    pub size: u64,
+    /// The Message-ID of its header, without brackets.
+    pub message_id: Option<String>,
+    /// Those that wait and fit.
+    pub recipients: Vec<WaitingRecipient>,
 }
 
 /// A recipient in a list.
 #[derive(Debug, Serialize)]
-struct WaitingRecipient {
-    address: String,
-    tries: u32,
-    cause: Option<&'static str>,
-    detail: Option<String>,
+pub struct WaitingRecipient {
+    /// The address.
+    pub address: String,
+    /// Attempts made.
+    pub tries: u32,
+    /// The word of what stopped the last one.
+    pub cause: Option<&'static str>,
+    /// Its sentence.
+    pub detail: Option<String>,
     /// When the report goes out, of one that has its end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    report_due: Option<Timestamp>,
+    pub report_due: Option<Timestamp>,
 }
 
 impl WaitingRecipient {
     /// What stopped it, in the word of its cause.
-    const fn word(&self) -> &'static str {
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
         match (self.cause, self.report_due) {
             (Some(cause), _) => cause,
             (None, Some(_)) => DELIVERED,
@@ -69,7 +83,7 @@ fn and_more(first: &str, others: usize) -> String {
 }
 
 impl QueueLine {
-    fn new(message: &LedgerMessage, recipients: &[usize], now: Timestamp) -> Self {
+    pub(super) fn new(message: &LedgerMessage, recipients: &[usize], now: Timestamp) -> Self {
         let waiting = |&index: &usize| {
             let known = message.recipients.get(index)?.as_ref()?;
             let (tries, last, report_due) = match &known.state {

@@ -5,6 +5,7 @@
 //! other; how many there are is told.
 
 pub mod list;
+pub mod page;
 pub mod summary;
 #[cfg(test)]
 mod testing;
@@ -80,6 +81,22 @@ impl Filter {
             && self.id.is_empty()
     }
 
+    /// The same with one more condition, as an address bar has it: `domain`, `cause`, `older`, `sender`, `id`.
+    ///
+    /// # Errors
+    /// When there is no such condition, or its value is none.
+    pub fn with(mut self, name: &str, value: &str) -> Result<Self, String> {
+        match name {
+            "domain" => self.domain = Some(domain(value)?),
+            "cause" => self.cause = Some(cause(value)?),
+            "older" => self.older = Some(humantime::parse_duration(value).map_err(|error| error.to_string())?),
+            "sender" => self.sender = Some(sender(value)?),
+            "id" => self.id.push(value.parse().map_err(|_| "that is no queue id".to_owned())?),
+            _ => return Err("there is no such condition".to_owned()),
+        }
+        Ok(self)
+    }
+
     /// The recipients of a message that wait, for an attempt or for the report about their end, and fit.
     #[must_use]
     pub fn fitting(&self, message: &LedgerMessage, now: Timestamp) -> Vec<usize> {
@@ -107,6 +124,20 @@ impl Filter {
     /// # Errors
     /// When the database cannot be read.
     pub async fn select(&self, ledger: &dyn Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
+        self.select_at_most(ledger, act, MOST_SELECTED, now).await
+    }
+
+    /// The same, at most so many.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn select_at_most(
+        &self,
+        ledger: &dyn Ledger,
+        act: Act,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
         let each = |message: LedgerMessage, mut recipients: Vec<usize>| {
             recipients.retain(|index| {
@@ -122,7 +153,7 @@ impl Filter {
                 (Act::Hold | Act::Release | Act::Retry | Act::Bounce | Act::Delete | Act::Read, _) => {}
             }
             selected.push(Selected { id: message.id, recipients, hold });
-            if selected.len() < MOST_SELECTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if selected.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let _unreadable = self.for_each(ledger, now, each).await?;
         Ok(selected)

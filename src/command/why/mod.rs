@@ -83,6 +83,15 @@ pub struct Happening {
     pub event: Event,
 }
 
+/// Something that happened, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelineEntry {
+    /// When it happened.
+    pub at: Timestamp,
+    /// The first says it, further ones belong to it.
+    pub lines: Vec<String>,
+}
+
 /// Looks a subject up in the ledger: the newest messages of it, at most `most`.
 ///
 /// # Errors
@@ -228,10 +237,36 @@ impl Story {
         text.push('\n');
         text.push_str(&line(envelope.accepted_at, "accepted"));
         let mut said = ToldSentences::default();
-        for happening in &self.history {
-            text.push_str(&self.happening(happening, &mut said));
+        for TimelineEntry { at, lines } in self.entries(&mut said) {
+            let mut lines = lines.iter();
+            text.extend(lines.next().map(|first| line(at, first)));
+            lines.for_each(|further| text.push_str(&paragraph("", further, COLUMN)));
         }
         text
+    }
+
+    /// What happened, oldest first, in words: what [`Story::text`] says below the head.
+    #[must_use]
+    pub fn timeline(&self) -> Vec<TimelineEntry> {
+        let accepted = TimelineEntry { at: self.message.envelope.accepted_at, lines: vec!["accepted".to_owned()] };
+        std::iter::once(accepted).chain(self.entries(&mut ToldSentences::default())).collect()
+    }
+
+    /// How the message stands, in words.
+    #[must_use]
+    pub fn standing(&self) -> String {
+        standing(&self.message)
+    }
+
+    /// How each recipient stands, a line each: what a caller can be told.
+    #[must_use]
+    pub fn recipients(&self) -> Vec<String> {
+        (0..self.message.recipients.len()).map(|index| self.recipient(index)).collect()
+    }
+
+    fn entries(&self, said: &mut ToldSentences) -> Vec<TimelineEntry> {
+        let entry = |happening: &Happening| TimelineEntry { at: happening.at, lines: self.happening(happening, said) };
+        self.history.iter().map(entry).collect()
     }
 
     fn recipient(&self, index: usize) -> String {
@@ -276,9 +311,9 @@ impl Story {
         }
     }
 
-    fn happening(&self, happening: &Happening, said: &mut ToldSentences) -> String {
+    fn happening(&self, happening: &Happening, said: &mut ToldSentences) -> Vec<String> {
         let first = match &happening.event {
-            Event::Attempt(attempt) => return self.attempt(happening.at, attempt, said),
+            Event::Attempt(attempt) => return self.attempt(attempt, said),
             Event::NotTried { next_hop, cause, .. } => format!("{next_hop} not tried: {}", said.failure(cause)),
             Event::Waits { recipients, due, backing_off } => {
                 let because = backing_off.as_ref().map_or_else(String::new, |cause| {
@@ -297,17 +332,18 @@ impl Story {
             Event::NotTold { recipients, because } => {
                 format!("nobody is told about {}, because {}", self.names(recipients), because.words())
             }
-            Event::Operator { act, recipients, uid } => {
-                let who = uid.map_or_else(String::new, |uid| format!(" (user id {uid})"));
+            Event::Operator { act, recipients, actor } => {
+                let who = Some(actor.words()).filter(|words| !words.is_empty());
+                let who = who.map_or_else(String::new, |words| format!(" ({words})"));
                 format!("by the operator{who}: {} {}", self.names(recipients), act.done())
             }
             Event::Broken { next_hop } => format!("an attempt at {next_hop} ended by a bug in the relay"),
             Event::Unreadable { text } => text.clone(),
         };
-        line(happening.at, &first)
+        vec![first]
     }
 
-    fn attempt(&self, at: Timestamp, attempt: &Attempt, said: &mut ToldSentences) -> String {
+    fn attempt(&self, attempt: &Attempt, said: &mut ToldSentences) -> Vec<String> {
         let Attempt { next_hop, peer, policy, tls, group, exception, took_ms, results, dns } = attempt;
         let tls = match tls {
             None => "no mail session came about".to_owned(),
@@ -316,15 +352,14 @@ impl Story {
         let exception = exception.as_ref().map_or_else(String::new, |exception| format!(", exception: {exception}"));
         let took = humantime::format_duration(Duration::from_millis(*took_ms));
         let tried = format!("tried {peer} for {next_hop}; policy {policy}, {tls}{exception}; took {took}");
-        let mut text = line(at, &tried);
+        let mut lines = vec![tried];
         for ((path, despite), questions) in by_way(dns) {
-            text.push_str(&paragraph("", &format!("DNS: {questions} by {path}{despite}"), COLUMN));
+            lines.push(format!("DNS: {questions} by {path}{despite}"));
         }
         for group in results {
-            let end = format!("{}: {}", self.names(&group.recipients), end_of(&group.outcome, said));
-            text.push_str(&paragraph("", &end, COLUMN));
+            lines.push(format!("{}: {}", self.names(&group.recipients), end_of(&group.outcome, said)));
         }
-        text
+        lines
     }
 
     fn names(&self, recipients: &[usize]) -> String {

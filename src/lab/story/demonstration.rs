@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::users::{UserRole, hash, with_user};
 use crate::envelope::QueueId;
 use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
@@ -31,6 +32,10 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The relay's configuration in the lab's directory.
 const CONFIG_FILE: &str = "relay.toml";
+/// Who may log in at the page, which is on loopback; the lab and all that is in it end with it.
+const USER: &str = "demo";
+/// With which password.
+const PASSWORD: &str = "demonstration";
 /// The sender of all messages.
 const SENDER: &str = "alice@office.test";
 
@@ -120,6 +125,7 @@ pub async fn tell(out: &mut impl Write, stay: Option<impl Future<Output = ()>>) 
             writeln!(out, "  relay check {domain} --config {}", file.display())?;
         }
         writeln!(out, "  curl http://{}/metrics", relay.admin)?;
+        writeln!(out, "\nThe page for the help desk: http://{}/ as {USER} with the password {PASSWORD}", relay.admin)?;
         stay.await;
     }
     relay.stop();
@@ -145,6 +151,9 @@ async fn internet() -> io::Result<Lab> {
 async fn config(lab: &Lab, directory: &Path) -> io::Result<Config> {
     let (anchors, file) = (directory.join("root.key"), directory.join(CONFIG_FILE));
     tokio::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey)?).await?;
+    let users = directory.join("admins");
+    let line = with_user("", USER, &hash(PASSWORD).map_err(bad)?, &[], Some(UserRole::Operator)).map_err(bad)?;
+    tokio::fs::write(&users, line).await?;
     let text = format!(
         r#"hostname = "relay.office.test"
 [listen]
@@ -165,7 +174,9 @@ longest = "1s"
 expire_after = "3s"
 [admin]
 listen = "127.0.0.1:0"
+users = "{users}"
 "#,
+        users = users.display(),
         spool = directory.join("spool").display(),
         upstream = lab.dns().upstream(),
         anchors = anchors.display(),

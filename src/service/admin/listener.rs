@@ -3,7 +3,9 @@
 //! Whoever reaches the port, on loopback every user of the machine, could otherwise open
 //! connections until no file descriptor is left, and then no mail comes in and none goes out.
 
-use axum::serve::Listener;
+use super::gate::AdminGate;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,13 +14,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Connections at once: several monitoring systems, and somebody who looks.
 const CONNECTIONS: usize = 32;
-/// How long a client may take for its first request, and for each where places are scarce.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long may pass to the first answer, and to each where places are scarce.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may go on without an answer on it: longer than the minute that commonly
 /// lies between two looks at the metrics.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -28,9 +32,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A listener that counts its connections.
 pub(in crate::service::admin) struct Bounded {
     listener: TcpListener,
+    gate: Arc<AdminGate>,
     places: Arc<Semaphore>,
     deadlines: Deadlines,
+    /// Connections whose handshake is made beside the others.
+    shaken: (mpsc::Sender<Shaken>, mpsc::Receiver<Shaken>),
 }
+
+/// A connection whose handshake is done, and whence it came.
+type Shaken = (AdminConnection, SocketAddr);
 
 /// How long is waited for a client.
 #[derive(Clone, Copy)]
@@ -40,9 +50,26 @@ struct Deadlines {
 }
 
 impl Bounded {
-    pub(in crate::service::admin) fn new(listener: TcpListener) -> Self {
+    pub(in crate::service::admin) fn new(listener: TcpListener, gate: Arc<AdminGate>) -> Self {
         let deadlines = Deadlines { request: REQUEST_PATIENCE, idle: PATIENCE };
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), deadlines }
+        let (places, shaken) = (Arc::new(Semaphore::new(CONNECTIONS)), mpsc::channel(CONNECTIONS));
+        Self { listener, gate, places, deadlines, shaken }
+    }
+
+    /// A connection in clear is there at once; one in TLS comes after its handshake.
+    fn begin(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Option<Shaken> {
+        let deadlines = self.deadlines;
+        let Some(tls) = self.gate.tls() else {
+            return Some((AdminConnection::new(AdminStream::Clear(stream), deadlines, place), peer));
+        };
+        let sender = self.shaken.0.clone();
+        tokio::spawn(async move {
+            if let Ok(Ok(stream)) = timeout(deadlines.request, TlsAcceptor::from(tls).accept(stream)).await {
+                let stream = AdminStream::Tls(Box::new(stream));
+                let _nobody_serves = sender.send((AdminConnection::new(stream, deadlines, place), peer)).await;
+            }
+        });
+        None
     }
 }
 
@@ -52,10 +79,21 @@ impl Listener for Bounded {
 
     async fn accept(&mut self) -> (AdminConnection, SocketAddr) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { std::future::pending().await };
-            match self.listener.accept().await {
-                Ok((stream, peer)) => return (AdminConnection::new(stream, self.deadlines, place), peer),
-                Err(_none_left) => sleep(ACCEPT_PAUSE).await,
+            let places = Arc::clone(&self.places);
+            let accepted = async {
+                let Ok(place) = places.acquire_owned().await else { std::future::pending().await };
+                (self.listener.accept().await, place)
+            };
+            tokio::select! {
+                Some(shaken) = self.shaken.1.recv() => return shaken,
+                (accepted, place) = accepted => match accepted {
+                    Ok((stream, peer)) => {
+                        if let Some(clear) = self.begin(stream, peer, place) {
+                            return clear;
+                        }
+                    }
+                    Err(_none_left) => sleep(ACCEPT_PAUSE).await,
+                },
             }
         }
     }
@@ -67,15 +105,49 @@ impl Listener for Bounded {
 
 /// A connection that ends when nothing has been answered on it for a while.
 pub(in crate::service::admin) struct AdminConnection {
-    stream: TcpStream,
+    stream: AdminStream,
     deadlines: Deadlines,
     end: Pin<Box<Sleep>>,
     /// Given back at the end.
     place: OwnedSemaphorePermit,
 }
 
+/// What is spoken over.
+enum AdminStream {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Whence a request came, and whether others could read it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct AdminPeer {
+    /// The address of the client, or of a proxy.
+    pub address: SocketAddr,
+    /// How it came.
+    pub transport: AdminTransport,
+}
+
+/// How a request came to the admin port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum AdminTransport {
+    /// As it is.
+    Clear,
+    /// In TLS.
+    Tls,
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for AdminPeer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        let transport = match stream.io().stream {
+            AdminStream::Clear(_) => AdminTransport::Clear,
+            AdminStream::Tls(_) => AdminTransport::Tls,
+        };
+        Self { address: *stream.remote_addr(), transport }
+    }
+}
+
 impl AdminConnection {
-    fn new(stream: TcpStream, deadlines: Deadlines, place: OwnedSemaphorePermit) -> Self {
+    fn new(stream: AdminStream, deadlines: Deadlines, place: OwnedSemaphorePermit) -> Self {
         Self { stream, deadlines, end: Box::pin(sleep(deadlines.request)), place }
     }
 
@@ -105,7 +177,10 @@ impl AsyncRead for AdminConnection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.in_time(cx)?;
-        Pin::new(&mut this.stream).poll_read(cx, buffer)
+        match &mut this.stream {
+            AdminStream::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
     }
 }
 
@@ -113,18 +188,27 @@ impl AsyncWrite for AdminConnection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.in_time(cx)?;
-        let written = Pin::new(&mut this.stream).poll_write(cx, octets);
+        let written = match &mut this.stream {
+            AdminStream::Clear(stream) => Pin::new(stream).poll_write(cx, octets),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+        };
         this.written(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.in_time(cx)?;
-        Pin::new(&mut this.stream).poll_flush(cx)
+        match &mut this.stream {
+            AdminStream::Clear(stream) => Pin::new(stream).poll_flush(cx),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        match &mut self.get_mut().stream {
+            AdminStream::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -141,7 +225,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let deadlines = Deadlines { request: patience, idle: PATIENCE };
-        let bounded = Bounded { listener, places: Arc::new(Semaphore::new(places)), deadlines };
+        let gate = Arc::new(AdminGate::new(crate::accept::tls::ListenerFiles::default()));
+        let places = Arc::new(Semaphore::new(places));
+        let bounded = Bounded { places, deadlines, ..Bounded::new(listener, gate) };
         let router = Router::new().route("/", get(|| async { "here" }));
         tokio::spawn(async move { axum::serve(bounded, router).await });
         address

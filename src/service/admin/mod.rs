@@ -1,27 +1,34 @@
-//! The admin port: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches.
-//! On loopback unless configured otherwise; it gives no message content.
+//! The admin port: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches; all else is for those
+//! who log in (`service/api/`). On loopback unless configured otherwise.
 
 #![expect(clippy::disallowed_methods, reason = "this driver opens the admin port")]
 
-mod listener;
+pub(super) mod gate;
+pub(super) mod listener;
 pub(super) mod readiness;
 
 use crate::accept::ports::{Acceptors, Ports};
+use crate::accept::tls::ListenerFiles;
 use crate::clock::Clock;
 use crate::observe::Observer;
 use crate::pipeline::Pipelines;
 use crate::spool::Spool;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use listener::Bounded;
+use futures_util::future::BoxFuture;
+use gate::AdminGate;
+use listener::{AdminPeer, Bounded};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// Answers what the port itself does not.
+pub(super) type FurtherRoutes = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -38,6 +45,10 @@ pub(super) struct AdminPort {
     pub ports: Arc<Ports>,
     /// By which the ages of what it shows are reckoned.
     pub clock: Clock,
+    /// Its certificate and its users.
+    pub gate: Arc<AdminGate>,
+    /// What is served to those who log in, as soon as it is there.
+    pub further: Arc<OnceLock<FurtherRoutes>>,
     /// Set when the relay stops.
     pub stop: CancellationToken,
 }
@@ -61,6 +72,11 @@ impl AdminPorts {
     #[must_use]
     pub(super) fn new(shows: AdminPort) -> Self {
         Self { shows, open: Mutex::default() }
+    }
+
+    /// Other files count from now on.
+    pub(super) fn renew(&self, files: ListenerFiles) {
+        self.shows.gate.replace(files);
     }
 
     /// Opens the port unless it is open, so that a port in use is an error before anything is changed.
@@ -114,8 +130,10 @@ async fn run(admin: AdminPort, listener: TcpListener, close: CancellationToken) 
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(admin);
-    axum::serve(Bounded::new(listener), router).with_graceful_shutdown(close.cancelled_owned()).await
+        .fallback(further)
+        .with_state(admin.clone());
+    let service = router.into_make_service_with_connect_info::<AdminPeer>();
+    axum::serve(Bounded::new(listener, admin.gate), service).with_graceful_shutdown(close.cancelled_owned()).await
 }
 
 async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
@@ -126,6 +144,13 @@ async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
     admin.observer.store_away(admin.spool.away(now));
     let text = admin.observer.render(&admin.spool.stats(), now);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+async fn further(State(admin): State<AdminPort>, request: Request) -> Response {
+    match admin.further.get() {
+        Some(answer) => answer(request).await,
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 async fn ready(State(admin): State<AdminPort>) -> impl IntoResponse {

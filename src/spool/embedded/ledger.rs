@@ -10,7 +10,9 @@ use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
-use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery};
+use crate::spool::ledger::{
+    AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery, WaitingFrom,
+};
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -97,6 +99,10 @@ impl Ledger for EmbeddedLedger {
         most: usize,
     ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError> {
         self.ask(move |reader| reader.page(after, most)).await
+    }
+
+    async fn waiting_from(&self, from: WaitingFrom) -> Result<Box<dyn Listing>, LedgerError> {
+        self.list(move |reader, each| reader.for_each_waiting_from(&from, each)).await
     }
 
     async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError> {

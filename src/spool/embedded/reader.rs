@@ -14,7 +14,9 @@ use crate::smtp::address::Domain;
 use crate::spool::RecipientState;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
-use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery};
+use crate::spool::ledger::{
+    LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery, WaitingFrom, WaitingOrder,
+};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, params};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -189,6 +191,38 @@ impl StateReader {
             " FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
         ))?;
         self.for_each(select.query([])?, each)
+    }
+
+    /// The same from a place of that list on, or from its end back. The first row is found by an index.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn for_each_waiting_from(
+        &self,
+        from: &WaitingFrom,
+        each: impl FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let select = match from.order {
+            WaitingOrder::Oldest => concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages INDEXED BY waiting_messages WHERE finished_at IS NULL AND (accepted_at, id) > (?1, ?2) \
+                  ORDER BY accepted_at, id",
+            ),
+            WaitingOrder::Newest => concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages INDEXED BY waiting_messages WHERE finished_at IS NULL AND (accepted_at, id) < (?1, ?2) \
+                  ORDER BY accepted_at DESC, id DESC",
+            ),
+        };
+        let end = match from.order {
+            WaitingOrder::Oldest => (i64::MIN, i64::MIN),
+            WaitingOrder::Newest => (i64::MAX, i64::MAX),
+        };
+        let (accepted_at, id) = from.after.map_or(end, |place| (place.accepted_at.0, place.id.0.cast_signed()));
+        let mut select = self.connection.prepare_cached(select)?;
+        self.for_each(select.query(params![accepted_at, id])?, each)
     }
 
     /// Calls `each` with every message that a client handed in from the one moment to the other,

@@ -16,8 +16,9 @@ pub(super) const UPGRADES: &[&str] = &[
     include_str!("schema_2_to_3.sql"),
     include_str!("schema_3_to_4.sql"),
     include_str!("schema_4_to_5.sql"),
+    include_str!("schema_5_to_6.sql"),
 ];
-pub(super) const SCHEMA_VERSION: i64 = 5;
+pub(super) const SCHEMA_VERSION: i64 = 6;
 
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! message_columns {

@@ -24,6 +24,8 @@ CREATE TABLE messages (
   reported         TEXT                   -- JSON: how often the sender was told of it, and when last
 );
 CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at) WHERE finished_at IS NULL;
+-- What waits, in the order in which people go through it.
+CREATE INDEX waiting_messages ON messages (accepted_at) WHERE finished_at IS NULL;
 CREATE INDEX finished_messages ON messages (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE recipients (

@@ -15,7 +15,9 @@ use crate::smtp::address::Domain;
 use crate::spool::audit::Depth;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
-use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery};
+use crate::spool::ledger::{
+    AuditRun, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery, WaitingFrom, WaitingOrder,
+};
 use crate::spool::stored::{REPORT_IDS, lookup_hash};
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use crate::spool::{EngineError, RecipientState, SpoolError};
@@ -141,6 +143,22 @@ impl Ledger for DatabaseLedger {
             " FROM messages m WHERE m.finished_at IS NULL ORDER BY m.accepted_at, m.id"
         );
         Ok(Box::new(DatabaseListing::open(&self.database, waiting).await?))
+    }
+
+    async fn waiting_from(&self, from: WaitingFrom) -> Result<Box<dyn Listing>, LedgerError> {
+        let (than, order) = match from.order {
+            WaitingOrder::Oldest => (">", "m.accepted_at, m.id"),
+            WaitingOrder::Newest => ("<", "m.accepted_at DESC, m.id DESC"),
+        };
+        // Numbers of our own, and a cursor takes no parameters.
+        let behind = from.after.map_or_else(String::new, |place| {
+            format!(" AND (m.accepted_at, m.id) {than} ({}, {})", place.accepted_at.0, number(place.id))
+        });
+        let select = format!(
+            concat!("SELECT ", ledger_columns!(), " FROM messages m WHERE m.finished_at IS NULL{} ORDER BY {}"),
+            behind, order
+        );
+        Ok(Box::new(DatabaseListing::open(&self.database, &select).await?))
     }
 
     async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError> {

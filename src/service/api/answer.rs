@@ -1,0 +1,227 @@
+//! The answers of `/api/v1`: what the commands say with `--json`, made by the same functions.
+
+use super::Api;
+use super::acts;
+use super::question::{ActWanted, ApiQuestion, needed_for};
+use super::summary::CountedQueue;
+use super::visitor::{Proof, Visitor};
+use crate::accept::suspended::Suspension;
+use crate::check::posture;
+use crate::command::content::{self, ContentPart};
+use crate::command::queue::page;
+use crate::command::{incidents, json, policy_list, why};
+use crate::config::Config;
+use crate::config::users::UserRole;
+use crate::envelope::QueueId;
+use crate::pipeline::Pipeline;
+use crate::service::operator::{SuspendedNow, SuspensionOrder};
+use crate::spool::ledger::LedgerError;
+use crate::spool::tls_session::ReportDay;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+use super::checks::CheckProgress;
+
+/// The description of the interface.
+const OPEN_API: &str = include_str!("../../../deploy/openapi.json");
+/// Rows about reports on TLS.
+const MOST_REPORTS: usize = 1_000;
+/// How long a count of what waits may be waited for.
+const COUNTING: Duration = Duration::from_secs(2);
+
+/// An answer.
+pub(super) enum ApiAnswer {
+    /// JSON.
+    Json(String),
+    /// JSON about something that has begun.
+    Begun(String),
+    /// The content of a message.
+    Content(Bytes),
+    /// The progress of a check, as it comes.
+    Events(watch::Receiver<CheckProgress>),
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) struct AnswerFault {
+    /// What kind of fault.
+    pub(super) status: StatusCode,
+    /// In words.
+    pub(super) why: String,
+}
+
+impl AnswerFault {
+    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, why: why.into() }
+    }
+
+    pub(super) fn denied(needs: UserRole) -> Self {
+        Self::new(StatusCode::FORBIDDEN, format!("this needs the role {}", needs.word()))
+    }
+
+    fn conflict(why: String) -> Self {
+        Self::new(StatusCode::CONFLICT, why)
+    }
+
+    fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is no such thing")
+    }
+}
+
+impl From<LedgerError> for AnswerFault {
+    fn from(error: LedgerError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+/// Answers; the role for the way has been looked at.
+pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) -> Result<ApiAnswer, AnswerFault> {
+    let json = match question {
+        ApiQuestion::Me => me(api, visitor),
+        ApiQuestion::OpenApi => OPEN_API.to_owned(),
+        ApiQuestion::Status => json::object(&api.operator.running().await),
+        ApiQuestion::Queue(wanted) => {
+            let ledger = api.operator.ledger().await?;
+            json::object(&page::page(ledger.as_ref(), &wanted, api.operator.now()).await?)
+        }
+        ApiQuestion::Summary => match api.summary.counted(&api.operator, COUNTING).await {
+            Some(CountedQueue { at, summary }) => {
+                let mut counted = json::value(&*summary);
+                counted["at"] = json::value(&at);
+                json::object(&counted)
+            }
+            None => return Err(AnswerFault::new(StatusCode::SERVICE_UNAVAILABLE, "it is being counted: ask again")),
+        },
+        ApiQuestion::Stories { subject, limit } => {
+            let ledger = api.operator.ledger().await?;
+            json::object(&why::look_up(ledger.as_ref(), &subject, limit).await?)
+        }
+        ApiQuestion::Content(id) => return content(api, id, visitor).await,
+        ApiQuestion::Incidents => {
+            json::list("incidents", &incidents::incidents(api.operator.ledger().await?.as_ref()).await?)
+        }
+        ApiQuestion::Posture => json::list("domains", &blocking(api, posture::view::list).await?),
+        ApiQuestion::PostureOf(domain) => {
+            let known = blocking(api, move |config| posture::view::show(config, &domain)).await?;
+            json::object(&known.ok_or_else(AnswerFault::not_found)?)
+        }
+        ApiQuestion::Exceptions => json::object(&api.operator.pipeline().out.exceptions_now()),
+        ApiQuestion::Policies => json::list("policies", &policies(api).await?),
+        ApiQuestion::TlsReports => {
+            let (first, last) = (ReportDay(0), ReportDay::of(api.operator.now()));
+            let rows = api.operator.ledger().await?.tls_reports(first, last, MOST_REPORTS).await?;
+            json::list("reports", &rows)
+        }
+        ApiQuestion::Checks => json::list("checks", &api.checks.all()),
+        ApiQuestion::Check(id) => json::object(&*followed(api, &id)?.borrow()),
+        ApiQuestion::CheckEvents(id) => return Ok(ApiAnswer::Events(followed(api, &id)?)),
+        order @ (ApiQuestion::Suspensions
+        | ApiQuestion::Act(_)
+        | ApiQuestion::Suspend(_)
+        | ApiQuestion::Resume { .. }
+        | ApiQuestion::StartCheck(_)
+        | ApiQuestion::CancelCheck(_)) => return Box::pin(obey(api, order, visitor)).await,
+    };
+    Ok(ApiAnswer::Json(json))
+}
+
+/// What changes something.
+async fn obey(api: &Api, order: ApiQuestion, visitor: &Visitor) -> Result<ApiAnswer, AnswerFault> {
+    let order = match order {
+        ApiQuestion::Act(wanted) => return Ok(ApiAnswer::Json(json::object(&act(api, &wanted, visitor).await?))),
+        ApiQuestion::StartCheck(domain) => {
+            let out = api.operator.pipeline().out.clone();
+            let begun = api.checks.begin(&out.config, out.clock, domain, &visitor.name);
+            let begun = begun.map_err(|why| AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, why))?;
+            return Ok(ApiAnswer::Begun(json::object(&begun)));
+        }
+        ApiQuestion::CancelCheck(id) => {
+            let ended = api.checks.cancel(&id).await.ok_or_else(AnswerFault::not_found)?;
+            return Ok(ApiAnswer::Json(json::object(&ended)));
+        }
+        ApiQuestion::Suspend(suspension) => {
+            SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..suspension })
+        }
+        ApiQuestion::Resume { kind, name } => SuspensionOrder::Resume { kind, name },
+        _looks => SuspensionOrder::Look,
+    };
+    Ok(ApiAnswer::Json(json::object(&json!({ "suspended": json::value(&suspended(api, order, visitor).await?) }))))
+}
+
+/// An order about what waits, where the role allows it.
+pub(super) async fn act(api: &Api, wanted: &ActWanted, visitor: &Visitor) -> Result<acts::ActSum, AnswerFault> {
+    let needs = needed_for(wanted.act);
+    if visitor.role < needs {
+        return Err(AnswerFault::denied(needs));
+    }
+    acts::carry_out(&api.operator, wanted, &visitor.name).await.map_err(AnswerFault::conflict)
+}
+
+/// Who is suspended, once that is done.
+pub(super) async fn suspended(
+    api: &Api,
+    order: SuspensionOrder,
+    visitor: &Visitor,
+) -> Result<Vec<Suspension>, AnswerFault> {
+    let resumes = matches!(order, SuspensionOrder::Resume { .. });
+    let SuspendedNow { suspended, changed } = api.operator.suspended(order).await.map_err(AnswerFault::conflict)?;
+    if changed {
+        tracing::warn!(user = visitor.name, suspended = suspended.len(), "suspensions were changed at the admin port");
+    }
+    if resumes && !changed { Err(AnswerFault::not_found()) } else { Ok(suspended) }
+}
+
+fn me(api: &Api, visitor: &Visitor) -> String {
+    let proof = match visitor.proof {
+        Proof::Token => "token",
+        Proof::Session(_) => "session",
+        Proof::Vouched => "proxy",
+    };
+    let csrf = visitor.form_subject().map(|of| api.sessions().form_token(&of));
+    json::object(&json!({ "name": visitor.name, "role": visitor.role.word(), "by": proof, "csrf_token": csrf }))
+}
+
+async fn content(api: &Api, id: QueueId, visitor: &Visitor) -> Result<ApiAnswer, AnswerFault> {
+    let ledger = api.operator.ledger().await?;
+    if ledger.message(id).await?.is_none() {
+        return Err(AnswerFault::not_found());
+    }
+    acts::record_reading(&api.operator, id, &visitor.name).await.map_err(AnswerFault::conflict)?;
+    let content = content::content(ledger.as_ref(), id, ContentPart::Whole).await?;
+    content.map(ApiAnswer::Content).ok_or_else(AnswerFault::not_found)
+}
+
+/// The policies that are kept.
+pub(super) async fn policies(api: &Api) -> Result<Vec<policy_list::KeptPolicy>, AnswerFault> {
+    let now = api.operator.now();
+    let read = blocking(api, move |config| policy_list::list(config, now).map_err(|fault| fault.to_string())).await?;
+    read.map_err(|why| AnswerFault::new(StatusCode::INTERNAL_SERVER_ERROR, why))
+}
+
+/// What is read from small files of the spool.
+pub(super) async fn blocking<T: Send + 'static>(
+    api: &Api,
+    read: impl FnOnce(&Config) -> T + Send + 'static,
+) -> Result<T, AnswerFault> {
+    let pipeline: Arc<Pipeline> = api.operator.pipeline();
+    let done = tokio::task::spawn_blocking(move || read(&pipeline.out.config)).await;
+    done.map_err(|bug| AnswerFault::new(StatusCode::INTERNAL_SERVER_ERROR, bug.to_string()))
+}
+
+fn followed(api: &Api, id: &str) -> Result<watch::Receiver<CheckProgress>, AnswerFault> {
+    api.checks.follow(id).ok_or_else(AnswerFault::not_found)
+}
+
+/// A fault as JSON.
+pub(super) fn fault_json(fault: &AnswerFault) -> String {
+    #[derive(Serialize)]
+    struct FaultBody<'a> {
+        error: &'a str,
+    }
+    json::object(&FaultBody { error: &fault.why })
+}

@@ -1,0 +1,263 @@
+//! What the admin port gives to those who log in: `/api/v1` for programs (`question.rs`, `answer.rs`), and a page for
+//! people (`page/`).
+//!
+//! Who asks is found out first (`visitor.rs`), then what is asked, then whether the one may have the other. All of it
+//! is bounded: few questions at once, each within its time, so that whoever looks cannot slow mail.
+
+mod acts;
+mod answer;
+mod checks;
+mod pace;
+mod page;
+mod question;
+mod rates;
+mod sessions;
+mod summary;
+mod visitor;
+
+use crate::accept::logins::Logins;
+use crate::command::json;
+use crate::service::admin::FurtherRoutes;
+use crate::service::admin::gate::AdminGate;
+use crate::service::admin::listener::AdminPeer;
+use crate::service::operator::Operator;
+use answer::{AnswerFault, ApiAnswer, answer, fault_json};
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use checks::{CheckProgress, CheckState, Checks};
+use futures_util::stream;
+use pace::{Pace, PaceVerdict};
+use question::{ApiRequest, QuestionFault, ROOT};
+use rates::Rates;
+use sessions::Sessions;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use summary::SummaryOfQueue;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use visitor::{FORM_TOKEN_FIELD, Visitor};
+
+/// Questions that are answered at once; more wait, as many as there are connections.
+const AT_ONCE: usize = 4;
+/// Streams of events at once: each holds a connection.
+const MOST_FOLLOWERS: usize = 8;
+/// How long a question may wait and take, in all. A connection is given a little longer.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// The largest body of a request, in octets: some thousand queue ids.
+const BODY_LIMIT: usize = 64 * 1024;
+/// From one count of what came in and went out to the next.
+const MINUTE: Duration = Duration::from_secs(60);
+/// From one sign of life on a stream of events to the next.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+
+/// What every answer says to browsers: nothing from elsewhere, no frame around it, nothing kept.
+const GUARDS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// What the interface is made over.
+pub(super) struct Api {
+    operator: Arc<Operator>,
+    gate: Arc<AdminGate>,
+    checks: Arc<Checks>,
+    summary: SummaryOfQueue,
+    sessions: Mutex<Sessions>,
+    logins: Logins,
+    rates: Mutex<Rates>,
+    pace: Mutex<Pace>,
+    places: Semaphore,
+    followers: Arc<Semaphore>,
+}
+
+impl Api {
+    /// Over a relay that runs.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub(super) fn new(operator: Arc<Operator>, gate: Arc<AdminGate>, stop: CancellationToken) -> Result<Self, String> {
+        Ok(Self {
+            operator,
+            gate,
+            checks: Arc::new(Checks::new(stop)),
+            summary: SummaryOfQueue::default(),
+            sessions: Mutex::new(Sessions::new()?),
+            logins: Logins::default(),
+            rates: Mutex::default(),
+            pace: Mutex::default(),
+            places: Semaphore::new(AT_ONCE),
+            followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
+        })
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request, with all that is known of it.
+struct Visit {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    peer: AdminPeer,
+    body: Bytes,
+}
+
+/// Counts what comes in and goes out, minute by minute, until the stop.
+pub(super) async fn count(api: Arc<Api>, stop: CancellationToken) {
+    let counting = async {
+        loop {
+            tokio::time::sleep(MINUTE).await;
+            let traffic = api.operator.pipeline().observer.traffic();
+            api.rates().minute(traffic);
+        }
+    };
+    let _stopped = stop.run_until_cancelled(counting).await;
+}
+
+/// Answers what the admin port itself does not.
+pub(super) fn routes(api: Arc<Api>) -> FurtherRoutes {
+    Arc::new(move |request| {
+        let api = Arc::clone(&api);
+        Box::pin(async move {
+            let mut response = handled(&api, request).await;
+            let headers = response.headers_mut();
+            for (name, value) in GUARDS {
+                headers.entry(name).or_insert(HeaderValue::from_static(value));
+            }
+            response
+        })
+    })
+}
+
+async fn handled(api: &Api, request: Request) -> Response {
+    let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<AdminPeer>>().copied() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_LIMIT).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
+    let visit = Visit { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body };
+    let answering = async {
+        let Ok(_place) = api.places.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+        if visit.uri.path().starts_with(ROOT) { by_interface(api, &visit).await } else { page::page(api, &visit).await }
+    };
+    match timeout(PATIENCE, Box::pin(answering)).await {
+        Ok(response) => response,
+        Err(_elapsed) => {
+            refused(&AnswerFault::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long: ask again, or for less"))
+        }
+    }
+}
+
+async fn by_interface(api: &Api, visit: &Visit) -> Response {
+    match asked(api, visit).await {
+        Ok(ApiAnswer::Json(json)) => json_response(StatusCode::OK, json),
+        Ok(ApiAnswer::Begun(json)) => json_response(StatusCode::CREATED, json),
+        Ok(ApiAnswer::Content(octets)) => {
+            // Nobody's browser shows it as a page.
+            let download = (header::CONTENT_DISPOSITION, "attachment; filename=\"message.eml\"");
+            ([(header::CONTENT_TYPE, "application/octet-stream"), download], Body::from(octets)).into_response()
+        }
+        Ok(ApiAnswer::Events(progress)) => events(api, progress),
+        Err(fault) => refused(&fault),
+    }
+}
+
+async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, AnswerFault> {
+    let visitor = known_visitor(api, visit).await?;
+    let request = ApiRequest {
+        method: visit.method.as_str(),
+        path: visit.uri.path(),
+        query: visit.uri.query().unwrap_or_default(),
+        body: &visit.body,
+        now: api.operator.now(),
+    };
+    let route = request.route().map_err(fault_of)?;
+    if visitor.role < route.needs {
+        return Err(AnswerFault::denied(route.needs));
+    }
+    if !visitor::only_looks(&visit.method) {
+        let offered = visit.headers.get(FORM_TOKEN_FIELD).and_then(|value| value.to_str().ok());
+        not_forged(api, visit, &visitor, offered.unwrap_or_default())?;
+    }
+    let question = request.question(route).map_err(fault_of)?;
+    Box::pin(answer(api, question, &visitor)).await
+}
+
+/// Who asks, where they may ask at all.
+async fn known_visitor(api: &Api, visit: &Visit) -> Result<Visitor, AnswerFault> {
+    let unknown = || AnswerFault::new(StatusCode::UNAUTHORIZED, "log in, or bring a token");
+    let gate = Arc::clone(&api.gate);
+    let users = tokio::task::spawn_blocking(move || gate.users()).await.ok().flatten().ok_or_else(unknown)?;
+    let pipeline = api.operator.pipeline();
+    let claimed = visitor::claimed(&visit.headers, visit.peer, &pipeline.out.config.admin);
+    let now = api.operator.now();
+    let visitor = visitor::visitor(claimed, &users, &mut api.sessions(), now).ok_or_else(unknown)?;
+    let pace = api.pace.lock().unwrap_or_else(PoisonError::into_inner).one_more(&visitor.name, now);
+    match pace {
+        PaceVerdict::Come => Ok(visitor),
+        PaceVerdict::Wait => Err(AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, "too many questions: wait a second")),
+    }
+}
+
+/// What changes something comes from a page of ours, where a browser sent it.
+fn not_forged(api: &Api, visit: &Visit, visitor: &Visitor, offered: &str) -> Result<(), AnswerFault> {
+    let Some(subject) = visitor.form_subject() else { return Ok(()) };
+    let genuine = visitor::is_same_origin(&visit.headers) && api.sessions().is_form_token(&subject, offered);
+    let forged = "the form token is missing or old: load the page again";
+    if genuine { Ok(()) } else { Err(AnswerFault::new(StatusCode::FORBIDDEN, forged)) }
+}
+
+fn fault_of(fault: QuestionFault) -> AnswerFault {
+    match fault {
+        QuestionFault::NotFound => AnswerFault::new(StatusCode::NOT_FOUND, "there is no such thing"),
+        QuestionFault::Method => AnswerFault::new(StatusCode::METHOD_NOT_ALLOWED, "not by this method"),
+        QuestionFault::Malformed(why) => AnswerFault::new(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+fn json_response(status: StatusCode, json: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+fn refused(fault: &AnswerFault) -> Response {
+    let mut response = json_response(fault.status, fault_json(fault));
+    if fault.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// Each state of a check as an event, until it has ended.
+fn events(api: &Api, progress: watch::Receiver<CheckProgress>) -> Response {
+    let Ok(place) = Arc::clone(&api.followers).try_acquire_owned() else {
+        return refused(&AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, "too many follow a check: ask for it itself"));
+    };
+    let coming = stream::unfold(Some((progress, place)), |following| async {
+        let (mut progress, place) = following?;
+        let now = progress.borrow_and_update().clone();
+        let event = Event::default().event("progress").data(json::value(&now).to_string());
+        let goes_on = now.state == CheckState::Running && progress.changed().await.is_ok();
+        Some((Ok::<_, Infallible>(event), goes_on.then_some((progress, place))))
+    });
+    Sse::new(coming).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
+}

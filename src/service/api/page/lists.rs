@@ -1,0 +1,176 @@
+//! *Incidents*, *Reports*, *Exceptions*: short lists, and who may hand nothing in.
+
+use super::super::answer::{self, AnswerFault};
+use super::super::question::{suspended_kind, suspension};
+use super::super::visitor::Visitor;
+use super::super::{Api, Visit};
+use super::{Form, Frame, made, needs, see, shown, shown_all};
+use crate::accept::suspended::Suspension;
+use crate::command::incidents;
+use crate::config::users::UserRole;
+use crate::policy::exceptions::Exception;
+use crate::service::operator::SuspensionOrder;
+use crate::spool::incident::Incident;
+use crate::spool::tls_session::{ReportDay, TlsReportRow, TlsReportState};
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+/// Rows about reports on TLS.
+const MOST_REPORTS: usize = 200;
+/// Incidents that are shown.
+const MOST_INCIDENTS_SHOWN: usize = 50;
+/// Domains of an incident that are named.
+const MOST_NAMED: usize = 10;
+
+#[derive(Template)]
+#[template(path = "incidents.html", config = "src/service/api/askama.toml")]
+struct IncidentsPage {
+    f: Frame,
+    incidents: Vec<ShownIncident>,
+}
+
+struct ShownIncident {
+    id: String,
+    is_open: bool,
+    cause: String,
+    sentence: String,
+    since: String,
+    until: Option<String>,
+    side: &'static str,
+    certainty: &'static str,
+    domains: String,
+    messages: u64,
+    what_to_do: Vec<String>,
+    evidence: Vec<String>,
+}
+
+/// The page of incidents.
+pub(super) async fn incidents(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+    let f = Frame::new(api, visit, visitor, "/incidents");
+    let all = incidents::incidents(api.operator.ledger().await?.as_ref()).await?;
+    made(&IncidentsPage { f, incidents: all.iter().take(MOST_INCIDENTS_SHOWN).map(incident).collect() })
+}
+
+fn incident(one: &Incident) -> ShownIncident {
+    let named = one.domains.iter().take(MOST_NAMED).map(|domain| shown(domain)).collect::<Vec<_>>().join(", ");
+    ShownIncident {
+        id: one.id.to_string(),
+        is_open: one.is_open(),
+        cause: shown(&one.cause),
+        sentence: shown(&one.sentence),
+        since: one.since.rfc3339(),
+        until: one.until.map(|until| until.rfc3339()),
+        side: one.side.word(),
+        certainty: one.certainty.word(),
+        domains: format!("{} ({named})", one.domain_count),
+        messages: one.messages,
+        what_to_do: shown_all(&one.what_to_do),
+        evidence: shown_all(&one.evidence),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "reports.html", config = "src/service/api/askama.toml")]
+struct ReportsPage {
+    f: Frame,
+    rows: Vec<ReportLine>,
+}
+
+struct ReportLine {
+    day: String,
+    domain: String,
+    succeeded: u64,
+    failed: u64,
+    report: &'static str,
+}
+
+/// The page of reports on TLS.
+pub(super) async fn reports(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+    let f = Frame::new(api, visit, visitor, "/reports");
+    let (first, last) = (ReportDay(0), ReportDay::of(api.operator.now()));
+    let rows = api.operator.ledger().await?.tls_reports(first, last, MOST_REPORTS).await?;
+    let line = |row: &TlsReportRow| ReportLine {
+        day: row.id.day.to_string(),
+        domain: shown(&row.id.domain),
+        succeeded: row.succeeded,
+        failed: row.failed,
+        report: row.report.as_ref().map_or("counting", TlsReportState::word),
+    };
+    made(&ReportsPage { f, rows: rows.iter().map(line).collect() })
+}
+
+#[derive(Template)]
+#[template(path = "exceptions.html", config = "src/service/api/askama.toml")]
+struct ExceptionsPage {
+    f: Frame,
+    in_force: Vec<String>,
+    over: Vec<String>,
+    suspended: Vec<SuspendedLine>,
+    fault: Option<String>,
+    may_suspend: bool,
+}
+
+struct SuspendedLine {
+    kind: String,
+    name: String,
+    line: String,
+}
+
+/// The page of exceptions and suspensions.
+pub(super) async fn exceptions(
+    api: &Api,
+    visit: &Visit,
+    visitor: &Visitor,
+    fault: Option<String>,
+) -> Result<Response, AnswerFault> {
+    let f = Frame::new(api, visit, visitor, "/exceptions");
+    let status = api.operator.pipeline().out.exceptions_now();
+    let until = f.w.until.to_lowercase();
+    let line = |one: &Exception| shown(&format!("{} {}, {until} {}: {}", one.domains, one.kind, one.until, one.reason));
+    let (in_force, over) = (status.in_force.iter().map(line).collect(), status.over.iter().map(line).collect());
+    let suspended = answer::suspended(api, SuspensionOrder::Look, visitor).await?;
+    let suspended = suspended.iter().map(|one| suspended_line(one, &f)).collect();
+    let may_suspend = visitor.role >= UserRole::Operator;
+    made(&ExceptionsPage { f, in_force, over, suspended, fault: fault.as_deref().map(shown), may_suspend })
+}
+
+fn suspended_line(one: &Suspension, f: &Frame) -> SuspendedLine {
+    let until =
+        one.until.map(|until| format!(", {} {}", f.w.until.to_lowercase(), until.to_second())).unwrap_or_default();
+    let by = one.by.as_ref().map(|by| format!(" ({} {by})", f.w.by)).unwrap_or_default();
+    let line = shown(&format!("{} {}{until}: {}{by}", one.kind, one.name, one.reason));
+    SuspendedLine { kind: one.kind.to_string(), name: one.name.clone(), line }
+}
+
+/// The form of a new suspension was sent.
+pub(super) async fn suspend(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+    needs(visitor, UserRole::Operator)?;
+    let kind = suspended_kind(form.one("kind"));
+    let kind = kind.ok_or_else(|| AnswerFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
+    let wanted = suspension(kind, form.one("name"), form.one("reason"), Some(form.one("for")), api.operator.now());
+    let fault = match wanted {
+        Err(why) => why,
+        Ok(wanted) => {
+            let order = SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..wanted });
+            match answer::suspended(api, order, visitor).await {
+                Ok(_) => return Ok(see("/exceptions")),
+                Err(fault) => fault.why,
+            }
+        }
+    };
+    exceptions(api, visit, visitor, Some(fault)).await
+}
+
+/// A suspension is to end.
+pub(super) async fn resume(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+    needs(visitor, UserRole::Operator)?;
+    let kind = suspended_kind(form.one("kind"));
+    let kind = kind.ok_or_else(|| AnswerFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
+    match answer::suspended(api, SuspensionOrder::Resume { kind, name: form.one("name").to_owned() }, visitor).await {
+        // Somebody else was quicker: it is as wanted.
+        Ok(_) => Ok(see("/exceptions")),
+        Err(fault) if fault.status == StatusCode::NOT_FOUND => Ok(see("/exceptions")),
+        Err(fault) => exceptions(api, visit, visitor, Some(fault.why)).await,
+    }
+}

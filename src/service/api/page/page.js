@@ -1,0 +1,27 @@
+// All that a page does beyond what a page without script does: copying, and a check that is followed live.
+"use strict";
+for (const button of document.querySelectorAll(".copy")) {
+  const source = document.getElementById(button.dataset.copies);
+  if (!source || !navigator.clipboard) continue;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(source.innerText);
+    button.textContent = button.dataset.done;
+  });
+}
+const progress = document.getElementById("progress");
+if (progress) {
+  const events = new EventSource(progress.dataset.events);
+  events.addEventListener("progress", (event) => {
+    const now = JSON.parse(event.data);
+    progress.querySelector(".elapsed").textContent = now.elapsed_s;
+    if (now.state !== "running") {
+      events.close();
+      location.reload();
+    }
+  });
+  events.onerror = () => {
+    events.close();
+    setTimeout(() => location.reload(), 2000);
+  };
+}

@@ -1,0 +1,167 @@
+//! The words of the page, in English and in Dutch. What the relay says of mail stands as everywhere else.
+
+/// Makes the type of all words, and one value of it for each language.
+macro_rules! words {
+    ($($name:ident: $english:literal, $dutch:literal;)*) => {
+        /// All words in one language.
+        #[derive(Debug)]
+        pub(super) struct PageWords {
+            $(pub(super) $name: &'static str,)*
+        }
+
+        /// In English.
+        static ENGLISH: PageWords = PageWords { $($name: $english,)* };
+        /// In Dutch.
+        static DUTCH: PageWords = PageWords { $($name: $dutch,)* };
+    };
+}
+
+words! {
+    tag: "en", "nl";
+    skip: "To the content", "Naar de inhoud";
+    menu: "Pages", "Pagina's";
+    now: "Now", "Nu";
+    find: "Find", "Zoeken";
+    domain: "Domain", "Domein";
+    queue: "Queue", "Wachtrij";
+    incidents: "Incidents", "Incidenten";
+    reports: "Reports", "Rapporten";
+    exceptions: "Exceptions", "Uitzonderingen";
+    log_in: "Log in", "Inloggen";
+    log_out: "Log out", "Uitloggen";
+    name: "Name", "Naam";
+    password: "Password", "Wachtwoord";
+    wrong: "Name or password is wrong.", "Naam of wachtwoord is onjuist.";
+    later: "Too many logins have failed. Try again in a quarter of an hour.",
+        "Te veel mislukte pogingen. Probeer het over een kwartier opnieuw.";
+    no_role: "This user has no role here.", "Deze gebruiker heeft hier geen rol.";
+    flows: "Mail flows", "De mail loopt";
+    stopped: "No new mail is taken", "Er wordt geen nieuwe mail aangenomen";
+    nothing_waits: "nothing waits", "er wacht niets";
+    domains_wait: "domains with mail that waits", "domeinen met mail die wacht";
+    counting: "the queue is being counted", "de wachtrij wordt geteld";
+    go_on: "incidents go on", "incidenten zijn gaande";
+    good: "Good", "Goed";
+    look_at: "Look", "Kijken";
+    act_now: "Act", "Handelen";
+    person: "What needs a person", "Wat een mens nodig heeft";
+    nobody: "Nothing at the moment.", "Op dit moment niets.";
+    last_hour: "The last hour", "Het laatste uur";
+    last_day: "The last day", "De laatste dag";
+    recipients_in: "recipients in", "ontvangers in";
+    recipients_out: "out", "uit";
+    waits_by_cause: "What waits, by domain", "Wat wacht, per domein";
+    waits_by_age: "What waits, by age", "Wat wacht, naar leeftijd";
+    age: "Age", "Leeftijd";
+    messages: "Messages", "Berichten";
+    recipients: "Recipients", "Ontvangers";
+    causes: "Causes", "Oorzaken";
+    oldest: "Oldest", "Oudste";
+    older: "older", "ouder";
+    under: "under", "onder";
+    held: "held", "vastgehouden";
+    as_of: "Counted at", "Geteld om";
+    subject: "Queue id, Message-ID or address", "Queue-ID, Message-ID of adres";
+    search: "Search", "Zoek";
+    nothing_known: "Nothing is known of that. It may be older than the history that is kept.",
+        "Daarover is niets bekend. Het kan ouder zijn dan de bewaarde geschiedenis.";
+    more_exist: "There are older messages.", "Er zijn oudere berichten.";
+    from: "From", "Van";
+    to: "To", "Aan";
+    accepted: "Accepted", "Aangenomen";
+    what_happened: "What happened", "Wat er gebeurde";
+    for_caller: "For the caller", "Voor de beller";
+    copy: "Copy", "Kopieer";
+    copied: "Copied", "Gekopieerd";
+    met_incident: "Many domains failed alike", "Veel domeinen faalden op dezelfde wijze";
+    check: "Check now", "Nu controleren";
+    checking: "The DNS and the mail servers are being asked", "De DNS en de mailservers worden bevraagd";
+    seconds: "seconds", "seconden";
+    stop_check: "Stop", "Stop";
+    reload_page: "The page loads again by itself.", "De pagina ververst zichzelf.";
+    check_ended: "The check was ended.", "De controle is beëindigd.";
+    posture: "What the watch has found", "Wat de bewaking vond";
+    not_watched: "This domain is not watched.", "Dit domein wordt niet bewaakt.";
+    nothing_found: "Nothing was found that will stop mail.", "Er is niets gevonden dat mail zal tegenhouden.";
+    kept_policy: "MTA-STS policy", "MTA-STS-beleid";
+    no_policy: "No policy is kept.", "Er is geen beleid bewaard.";
+    what_waits: "What waits for it", "Wat ervoor wacht";
+    cause: "Cause", "Oorzaak";
+    sender: "Sender", "Afzender";
+    older_than: "Waits longer than", "Wacht langer dan";
+    sort: "First", "Eerst";
+    newest: "Newest", "Nieuwste";
+    filter: "Filter", "Filter";
+    next_page: "Next page", "Volgende pagina";
+    none_fit: "No message that waits fits.", "Geen wachtend bericht voldoet.";
+    searched_on: "The search goes on on the next page.", "Het zoeken gaat verder op de volgende pagina.";
+    next_try: "Next", "Volgende";
+    tries: "Tries", "Pogingen";
+    choose: "Choose", "Kies";
+    what_to_do: "With the chosen ones", "Met de gekozen berichten";
+    reason: "Reason", "Reden";
+    retry: "Try again now", "Nu opnieuw proberen";
+    hold: "Hold", "Vasthouden";
+    release: "Release", "Vrijgeven";
+    bounce: "Return to the sender", "Terug naar de afzender";
+    delete: "Delete; nobody is told", "Verwijderen; niemand krijgt bericht";
+    do_it: "Do it", "Uitvoeren";
+    done: "Done", "Gedaan";
+    left_alone: "left alone", "met rust gelaten";
+    undo: "Undo", "Ongedaan maken";
+    undone: "taken back", "teruggenomen";
+    choose_some: "Choose at least one message.", "Kies ten minste één bericht.";
+    no_incident: "No incident is known.", "Er is geen incident bekend.";
+    goes_on: "goes on", "is gaande";
+    ended: "ended", "voorbij";
+    since: "Since", "Sinds";
+    until: "Until", "Tot";
+    side: "Side", "Kant";
+    domains: "Domains", "Domeinen";
+    todo: "What to do", "Wat te doen";
+    evidence: "What was seen", "Wat er is gezien";
+    tls_reports: "Reports on TLS", "Rapporten over TLS";
+    no_reports: "Nothing is counted.", "Er is niets geteld.";
+    day: "Day", "Dag";
+    succeeded: "Succeeded", "Gelukt";
+    failed: "Failed", "Mislukt";
+    report: "Report", "Rapport";
+    in_force: "Exceptions in force", "Uitzonderingen van kracht";
+    over: "Exceptions that are over", "Uitzonderingen die voorbij zijn";
+    no_exceptions: "None.", "Geen.";
+    suspensions: "Suspended", "Geschorst";
+    nobody_suspended: "Nobody is suspended.", "Niemand is geschorst.";
+    suspend: "Suspend", "Schorsen";
+    resume: "Let in again", "Weer toelaten";
+    kind: "Kind", "Soort";
+    user: "user", "gebruiker";
+    destination: "destination", "bestemming";
+    for_how_long: "For how long, such as 4h; empty: until it is ended",
+        "Hoe lang, zoals 4h; leeg: tot het wordt beëindigd";
+    by: "by", "door";
+}
+
+impl PageWords {
+    /// Those that a browser prefers: whichever of the two it names first.
+    pub(super) fn preferred(accept_language: Option<&str>) -> &'static Self {
+        let named = accept_language.unwrap_or_default().split(',').map(str::trim);
+        let mut known = named.filter_map(|tag| match tag.split(['-', ';']).next() {
+            Some("nl") => Some(&DUTCH),
+            Some("en") => Some(&ENGLISH),
+            Some(_) | None => None,
+        });
+        known.next().unwrap_or(&ENGLISH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_the_first_that_a_browser_names_and_the_page_knows() {
+        let tag = |header: &str| PageWords::preferred(Some(header)).tag;
+        assert_eq!([tag("nl-NL,nl;q=0.9,en;q=0.8"), tag("de,en;q=0.5"), tag("fr"), tag("")], ["nl", "en", "en", "en"]);
+        assert_eq!(PageWords::preferred(None).tag, "en");
+    }
+}

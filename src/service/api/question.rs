@@ -1,0 +1,484 @@
+//! What `/api/v1` can be asked: from a request to a typed question, without I/O.
+
+use crate::accept::suspended::{SuspendedKind, Suspension};
+use crate::clock::Timestamp;
+use crate::command::queue::Filter;
+use crate::command::queue::page::{self, MOST_OF_PAGE, PageWanted};
+use crate::config::users::UserRole;
+use crate::envelope::QueueId;
+use crate::smtp::address::Domain;
+use crate::spool::event::Act;
+use serde::Deserialize;
+
+/// Where the interface begins.
+pub(super) const ROOT: &str = "/api/v1/";
+
+/// Messages of a page where nobody says how many.
+const USUAL_PAGE: usize = 50;
+/// The most stories of one answer.
+const MOST_STORIES: usize = 100;
+/// The longest subject, in octets: an address or a Message-ID.
+const SUBJECT_LIMIT: usize = 998;
+
+/// What is asked or ordered.
+#[derive(Debug)]
+pub(super) enum ApiQuestion {
+    /// Who asks, and what they may do.
+    Me,
+    /// The description of the interface.
+    OpenApi,
+    /// How the relay is.
+    Status,
+    /// A page of what waits.
+    Queue(PageWanted),
+    /// What waits, by age and domain.
+    Summary,
+    /// What happened to messages.
+    Stories {
+        /// A queue id, a Message-ID or an address.
+        subject: String,
+        /// The most messages.
+        limit: usize,
+    },
+    /// The content of a message.
+    Content(QueueId),
+    /// Faults that many domains have in common.
+    Incidents,
+    /// The domains that are watched.
+    Posture,
+    /// One of them.
+    PostureOf(Domain),
+    /// The operator's weakenings.
+    Exceptions,
+    /// Who is suspended.
+    Suspensions,
+    /// The MTA-STS policies that are kept.
+    Policies,
+    /// What became of the reports on TLS.
+    TlsReports,
+    /// The checks that run or have ended lately.
+    Checks,
+    /// One of them.
+    Check(String),
+    /// Its progress, as it comes.
+    CheckEvents(String),
+    /// Does something with what waits.
+    Act(ActWanted),
+    /// Lets nothing further in from somebody.
+    Suspend(Suspension),
+    /// Lets it in again.
+    Resume {
+        /// What kind of name it is.
+        kind: SuspendedKind,
+        /// The name.
+        name: String,
+    },
+    /// Begins a check.
+    StartCheck(Domain),
+    /// Ends it.
+    CancelCheck(String),
+}
+
+/// An order about what waits.
+#[derive(Debug)]
+pub(super) struct ActWanted {
+    /// What is done.
+    pub(super) act: Act,
+    /// The messages and recipients that it is done with.
+    pub(super) filter: Filter,
+    /// Why.
+    pub(super) reason: Option<String>,
+}
+
+/// Why a request is no question.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum QuestionFault {
+    /// There is nothing of that name.
+    NotFound,
+    /// It is there, for other methods.
+    Method,
+    /// It cannot be understood, for this reason.
+    Malformed(String),
+}
+
+/// A way into the interface.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ApiRoute {
+    /// The method.
+    pub(super) method: &'static str,
+    /// The path below [`ROOT`]; `{}` stands for any one word.
+    pub(super) path: &'static str,
+    /// The least that whoever asks must be.
+    pub(super) needs: UserRole,
+}
+
+const fn route(method: &'static str, path: &'static str, needs: UserRole) -> ApiRoute {
+    ApiRoute { method, path, needs }
+}
+
+/// All of them.
+pub(super) const ROUTES: &[ApiRoute] = &[
+    route("GET", "me", UserRole::Look),
+    route("GET", "openapi.json", UserRole::Look),
+    route("GET", "status", UserRole::Look),
+    route("GET", "queue", UserRole::Look),
+    route("GET", "queue/summary", UserRole::Look),
+    route("GET", "messages", UserRole::Look),
+    route("GET", "messages/{}/content", UserRole::Operator),
+    route("GET", "incidents", UserRole::Look),
+    route("GET", "posture", UserRole::Look),
+    route("GET", "posture/{}", UserRole::Look),
+    route("GET", "exceptions", UserRole::Look),
+    route("GET", "suspensions", UserRole::Look),
+    route("POST", "suspensions", UserRole::Operator),
+    route("DELETE", "suspensions", UserRole::Operator),
+    route("GET", "policies", UserRole::Look),
+    route("GET", "tls-reports", UserRole::Look),
+    route("POST", "acts", UserRole::HelpDesk),
+    route("GET", "checks", UserRole::Look),
+    route("POST", "checks", UserRole::HelpDesk),
+    route("GET", "checks/{}", UserRole::Look),
+    route("DELETE", "checks/{}", UserRole::HelpDesk),
+    route("GET", "checks/{}/events", UserRole::Look),
+];
+
+/// What a request consists of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ApiRequest<'a> {
+    /// The method.
+    pub(super) method: &'a str,
+    /// The path, as it came.
+    pub(super) path: &'a str,
+    /// What follows the question mark.
+    pub(super) query: &'a str,
+    /// The body.
+    pub(super) body: &'a [u8],
+    /// When it came.
+    pub(super) now: Timestamp,
+}
+
+/// What an act wants, in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActBody {
+    act: Act,
+    domain: Option<String>,
+    cause: Option<String>,
+    older: Option<String>,
+    sender: Option<String>,
+    #[serde(default)]
+    id: Vec<String>,
+    all: Option<bool>,
+    reason: Option<String>,
+}
+
+/// What a suspension wants, in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuspensionBody {
+    kind: SuspendedKind,
+    name: String,
+    reason: String,
+    #[serde(rename = "for")]
+    lasts: Option<String>,
+}
+
+/// What a check wants, in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckBody {
+    domain: Domain,
+}
+
+impl ApiRequest<'_> {
+    /// The way that it takes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn route(&self) -> Result<&'static ApiRoute, QuestionFault> {
+        let words = self.words();
+        let fits = |route: &&ApiRoute| {
+            let pattern: Vec<&str> = route.path.split('/').collect();
+            pattern.len() == words.len() && pattern.iter().zip(&words).all(|(p, word)| *p == "{}" || p == word)
+        };
+        let mut there = ROUTES.iter().filter(fits).peekable();
+        if there.peek().is_none() {
+            return Err(QuestionFault::NotFound);
+        }
+        there.find(|route| route.method == self.method).ok_or(QuestionFault::Method)
+    }
+
+    /// What is asked by that way.
+    ///
+    /// # Errors
+    /// When it cannot be understood.
+    pub(super) fn question(&self, route: &ApiRoute) -> Result<ApiQuestion, QuestionFault> {
+        let words = self.words();
+        let name = words.get(1).copied().unwrap_or_default();
+        let question = match (route.method, route.path) {
+            ("GET", "me") => ApiQuestion::Me,
+            ("GET", "openapi.json") => ApiQuestion::OpenApi,
+            ("GET", "status") => ApiQuestion::Status,
+            ("GET", "queue") => ApiQuestion::Queue(page_wanted(self.query).map_err(QuestionFault::Malformed)?),
+            ("GET", "queue/summary") => ApiQuestion::Summary,
+            ("GET", "messages") => self.stories()?,
+            ("GET", "messages/{}/content") => ApiQuestion::Content(queue_id(name)?),
+            ("GET", "incidents") => ApiQuestion::Incidents,
+            ("GET", "posture") => ApiQuestion::Posture,
+            ("GET", "posture/{}") => ApiQuestion::PostureOf(domain(name)?),
+            ("GET", "exceptions") => ApiQuestion::Exceptions,
+            ("GET", "suspensions") => ApiQuestion::Suspensions,
+            ("POST", "suspensions") => ApiQuestion::Suspend(self.suspension()?),
+            ("DELETE", "suspensions") => self.resume()?,
+            ("GET", "policies") => ApiQuestion::Policies,
+            ("GET", "tls-reports") => ApiQuestion::TlsReports,
+            ("POST", "acts") => ApiQuestion::Act(self.act()?),
+            ("GET", "checks") => ApiQuestion::Checks,
+            ("POST", "checks") => ApiQuestion::StartCheck(self.json::<CheckBody>()?.domain),
+            ("GET", "checks/{}") => ApiQuestion::Check(name.to_owned()),
+            ("DELETE", "checks/{}") => ApiQuestion::CancelCheck(name.to_owned()),
+            ("GET", "checks/{}/events") => ApiQuestion::CheckEvents(name.to_owned()),
+            _ => return Err(QuestionFault::NotFound),
+        };
+        Ok(question)
+    }
+
+    fn words(&self) -> Vec<&str> {
+        self.path.strip_prefix(ROOT).unwrap_or_default().split('/').collect()
+    }
+
+    fn stories(&self) -> Result<ApiQuestion, QuestionFault> {
+        let (mut subject, mut limit) = (String::new(), None);
+        for (name, value) in pairs(self.query) {
+            match name.as_str() {
+                "subject" => subject = value,
+                "limit" => limit = Some(number(&value, MOST_STORIES).map_err(QuestionFault::Malformed)?),
+                _ => return Err(unknown(&name)),
+            }
+        }
+        match subject.trim() {
+            "" => Err(malformed("subject: write a queue id, a Message-ID or an address")),
+            long if long.len() > SUBJECT_LIMIT => Err(malformed("subject: that is too long")),
+            subject => Ok(ApiQuestion::Stories { subject: subject.to_owned(), limit: limit.unwrap_or(USUAL_PAGE / 2) }),
+        }
+    }
+
+    fn act(&self) -> Result<ActWanted, QuestionFault> {
+        let ActBody { act, domain, cause, older, sender, id, all, reason } = self.json()?;
+        let one = [("domain", domain), ("cause", cause), ("older", older), ("sender", sender)];
+        let conditions = one.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let mut filter = Filter::default();
+        for (name, value) in conditions.chain(id.into_iter().map(|id| ("id", id))) {
+            filter = filter.with(name, &value).map_err(|why| malformed(&format!("{name}: {why}")))?;
+        }
+        wanted(act, filter, all == Some(true), reason).map_err(QuestionFault::Malformed)
+    }
+
+    fn suspension(&self) -> Result<Suspension, QuestionFault> {
+        let SuspensionBody { kind, name, reason, lasts } = self.json()?;
+        suspension(kind, &name, &reason, lasts.as_deref(), self.now).map_err(QuestionFault::Malformed)
+    }
+
+    fn resume(&self) -> Result<ApiQuestion, QuestionFault> {
+        let (mut kind, mut known) = (None, None);
+        for (name, value) in pairs(self.query) {
+            match name.as_str() {
+                "kind" => kind = suspended_kind(&value),
+                "name" => known = Some(value),
+                _ => return Err(unknown(&name)),
+            }
+        }
+        match (kind, known) {
+            (Some(kind), Some(name)) => Ok(ApiQuestion::Resume { kind, name }),
+            _ => Err(malformed("give kind (sender, user or destination) and name")),
+        }
+    }
+
+    fn json<T: for<'de> Deserialize<'de>>(&self) -> Result<T, QuestionFault> {
+        serde_json::from_slice(self.body).map_err(|error| malformed(&format!("the body: {error}")))
+    }
+}
+
+/// A kind by its word.
+pub(super) fn suspended_kind(word: &str) -> Option<SuspendedKind> {
+    [SuspendedKind::Sender, SuspendedKind::User, SuspendedKind::Destination]
+        .into_iter()
+        .find(|kind| kind.to_string() == word)
+}
+
+/// A suspension with its reason, which every one needs.
+///
+/// # Errors
+/// What is missing or wrong.
+pub(super) fn suspension(
+    kind: SuspendedKind,
+    name: &str,
+    reason: &str,
+    lasts: Option<&str>,
+    now: Timestamp,
+) -> Result<Suspension, String> {
+    let lasts = lasts.map(str::trim).filter(|lasts| !lasts.is_empty());
+    let lasts = lasts.map(humantime::parse_duration).transpose().map_err(|error| format!("for: {error}"))?;
+    if reason.trim().is_empty() {
+        return Err("reason: say why, for whoever looks".to_owned());
+    }
+    let reason = reason.trim().chars().filter(|c| !c.is_control()).take(SUBJECT_LIMIT / 2).collect();
+    Suspension::new(kind, name.trim(), reason, lasts.map(|lasts| now.plus(lasts)))
+}
+
+/// An order that names what it is about, and why it is given; a retry explains itself.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn wanted(act: Act, filter: Filter, all: bool, reason: Option<String>) -> Result<ActWanted, String> {
+    if act == Act::Read {
+        return Err("act: read the content by its own address".to_owned());
+    }
+    if filter.is_everything() && !all {
+        return Err("say which messages (id, domain, cause, older, sender), or all".to_owned());
+    }
+    let reason = reason.filter(|reason| !reason.trim().is_empty());
+    if act != Act::Retry && reason.is_none() {
+        return Err("reason: say why, for whoever reads the history".to_owned());
+    }
+    Ok(ActWanted { act, filter, reason })
+}
+
+/// What an order needs of whoever gives it.
+pub(super) const fn needed_for(act: Act) -> UserRole {
+    match act {
+        Act::Retry => UserRole::HelpDesk,
+        Act::Hold | Act::Release | Act::Bounce | Act::Delete | Act::Read => UserRole::Operator,
+    }
+}
+
+/// The page that an address asks for.
+///
+/// # Errors
+/// What cannot be understood.
+pub(super) fn page_wanted(query: &str) -> Result<PageWanted, String> {
+    let (mut filter, mut sort, mut after, mut limit) = (Filter::default(), None, None, USUAL_PAGE);
+    // A form sends what nobody has filled in, too.
+    for (name, value) in pairs(query).into_iter().filter(|(_, value)| !value.is_empty()) {
+        match name.as_str() {
+            "sort" => sort = Some(value),
+            "after" => after = Some(value),
+            "limit" => limit = number(&value, MOST_OF_PAGE)?,
+            _ => filter = filter.with(&name, value.trim()).map_err(|why| format!("{name}: {why}"))?,
+        }
+    }
+    Ok(PageWanted { filter, from: page::from_words(sort.as_deref(), after.as_deref())?, limit })
+}
+
+/// Names and values of a query or a form.
+pub(super) fn pairs(text: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(text.as_bytes()).into_owned().collect()
+}
+
+fn number(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("limit: write a number from 1 to {most}"))
+}
+
+fn queue_id(text: &str) -> Result<QueueId, QuestionFault> {
+    text.parse().map_err(|_| QuestionFault::NotFound)
+}
+
+fn domain(text: &str) -> Result<Domain, QuestionFault> {
+    text.parse().map_err(|_| malformed("that is no domain"))
+}
+
+fn malformed(why: &str) -> QuestionFault {
+    QuestionFault::Malformed(why.to_owned())
+}
+
+fn unknown(name: &str) -> QuestionFault {
+    malformed(&format!("{name}: there is no such condition"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn asked(method: &str, target: &str, body: &str) -> Result<ApiQuestion, QuestionFault> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let request = ApiRequest { method, path, query, body: body.as_bytes(), now: Timestamp(0) };
+        request.question(request.route()?)
+    }
+
+    fn fault(method: &str, target: &str, body: &str) -> QuestionFault {
+        asked(method, target, body).unwrap_err()
+    }
+
+    #[test]
+    fn every_way_leads_to_a_question() {
+        for route in ROUTES {
+            let path =
+                route.path.replace("{}", if route.path.contains("content") { "0000000000001" } else { "a.example" });
+            let query = match (route.method, route.path) {
+                ("GET", "messages") => "?subject=x",
+                ("DELETE", "suspensions") => "?kind=user&name=eve",
+                _ => "",
+            };
+            let body = match (route.method, route.path) {
+                ("POST", "suspensions") => r#"{"kind":"user","name":"eve","reason":"taken over","for":"4h"}"#,
+                ("POST", "acts") => r#"{"act":"hold","domain":"a.example","reason":"asked to"}"#,
+                ("POST", _) => r#"{"domain":"a.example"}"#,
+                _ => "",
+            };
+            asked(route.method, &format!("{ROOT}{path}{query}"), body)
+                .unwrap_or_else(|fault| panic!("{route:?}: {fault:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_apart_from_what_is_asked_wrongly() {
+        for nowhere in ["/api/v1/", "/api/v1/nothing", "/api/v1/queue/", "/api/v1//queue", "/api/v2/queue", "/api/v1"] {
+            assert_eq!(fault("GET", nowhere, ""), QuestionFault::NotFound, "{nowhere}");
+        }
+        assert_eq!(fault("PUT", "/api/v1/queue", ""), QuestionFault::Method);
+        assert_eq!(fault("GET", "/api/v1/acts", ""), QuestionFault::Method);
+        for (target, words) in [
+            ("/api/v1/queue?limit=0", "from 1 to 500"),
+            ("/api/v1/queue?limit=501", "from 1 to 500"),
+            ("/api/v1/queue?sort=size", "oldest or newest"),
+            ("/api/v1/queue?after=x", "next"),
+            ("/api/v1/queue?cause=nonsense", "no such cause"),
+            ("/api/v1/queue?colour=red", "colour: there is no such condition"),
+            ("/api/v1/messages", "write a queue id"),
+            ("/api/v1/posture/a%20b", "no domain"),
+        ] {
+            let QuestionFault::Malformed(why) = fault("GET", target, "") else { panic!("{target}") };
+            assert!(why.contains(words), "{target}: {why}");
+        }
+    }
+
+    #[test]
+    fn an_order_names_what_it_is_about_and_why() {
+        for (body, words) in [
+            ("", "the body"),
+            (r#"{"act":"hold","reason":"x"}"#, "say which messages"),
+            (r#"{"act":"hold","id":["0000000000001"]}"#, "say why"),
+            (r#"{"act":"hold","id":["0000000000001"],"reason":" "}"#, "say why"),
+            (r#"{"act":"read","id":["0000000000001"],"reason":"x"}"#, "its own address"),
+            (r#"{"act":"hold","id":["nonsense"],"reason":"x"}"#, "no queue id"),
+            (r#"{"act":"explode","all":true,"reason":"x"}"#, "the body"),
+            (r#"{"act":"hold","all":true,"reason":"x","colour":"red"}"#, "colour"),
+        ] {
+            let QuestionFault::Malformed(why) = fault("POST", "/api/v1/acts", body) else { panic!("{body}") };
+            assert!(why.contains(words), "{body}: {why}");
+        }
+        let retry = asked("POST", "/api/v1/acts", r#"{"act":"retry","all":true}"#).unwrap();
+        assert!(matches!(retry, ApiQuestion::Act(ActWanted { act: Act::Retry, reason: None, .. })));
+        assert_eq!(needed_for(Act::Retry), UserRole::HelpDesk);
+    }
+
+    #[test]
+    fn a_page_has_the_conditions_of_the_command_line() {
+        let PageWanted { filter, limit, .. } =
+            page_wanted("domain=DEAD.test&cause=&older=4h&sender=%3C%3E&sort=newest&limit=7").unwrap();
+        assert_eq!((filter.domain.as_deref(), filter.cause, limit), (Some("dead.test"), None, 7));
+        assert_eq!((filter.older, filter.sender.as_deref()), (Some(Duration::from_secs(14_400)), Some("<>")));
+    }
+}

@@ -1,0 +1,127 @@
+//! What an operator may ask of a relay that runs, and order it: the one door for the control socket and for the
+//! admin port.
+
+use crate::accept::suspended::{SuspendedKind, Suspension};
+use crate::clock::Timestamp;
+use crate::command::queue::{Filter, Selected};
+use crate::command::status::Running;
+use crate::config::SpoolConfig;
+use crate::observe::log_level;
+use crate::pipeline::Pipeline;
+use crate::pipeline::operate::{Acted, Order};
+use crate::service::admin::readiness;
+use crate::service::reload::Reloading;
+use crate::spool::event::Act;
+use crate::spool::ledger::{Ledger, LedgerError};
+use crate::spool::{SpoolError, open_ledger};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A relay that runs, as its operator has it.
+pub(super) struct Operator {
+    /// The spool of the relay, which no reload changes.
+    pub spool: SpoolConfig,
+    /// Who takes over another configuration, and knows the one in force.
+    pub reloading: Arc<Reloading>,
+    /// When the relay started.
+    pub since: Timestamp,
+    /// What ends it.
+    pub stop: CancellationToken,
+}
+
+/// What is to become of those who may hand nothing in.
+pub(super) enum SuspensionOrder {
+    /// One more.
+    Suspend(Suspension),
+    /// One less.
+    Resume {
+        /// What kind of name it is.
+        kind: SuspendedKind,
+        /// The name.
+        name: String,
+    },
+    /// They stay as they are.
+    Look,
+}
+
+/// Who is suspended.
+#[derive(Debug)]
+pub(super) struct SuspendedNow {
+    /// All of them.
+    pub suspended: Vec<Suspension>,
+    /// Whether the order changed something.
+    pub changed: bool,
+}
+
+impl Operator {
+    /// What carries mail out now.
+    pub(super) fn pipeline(&self) -> Arc<Pipeline> {
+        self.reloading.service().pipeline()
+    }
+
+    /// Now, by the clock of the relay.
+    pub(super) fn now(&self) -> Timestamp {
+        self.pipeline().out.clock.now()
+    }
+
+    /// What the spool knows.
+    pub(super) async fn ledger(&self) -> Result<Box<dyn Ledger>, LedgerError> {
+        open_ledger(&self.spool).await
+    }
+
+    /// The messages that an order concerns.
+    pub(super) async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {
+        filter.select(self.ledger().await?.as_ref(), act, self.now()).await
+    }
+
+    /// Carries an order out on one of them, and records it.
+    pub(super) async fn act(&self, order: &Order, selected: &Selected) -> Result<Acted, SpoolError> {
+        let (pipeline, Selected { id, recipients, hold }) = (self.pipeline(), selected);
+        let acted = pipeline.operate(order, *id, recipients, *hold).await?;
+        if acted == Acted::Done {
+            pipeline.observer.operated(*id, order.act, &order.actor, recipients.len());
+        }
+        Ok(acted)
+    }
+
+    /// Who is suspended once the order is carried out.
+    pub(super) async fn suspended(&self, order: SuspensionOrder) -> Result<SuspendedNow, String> {
+        let (suspensions, now) = (self.reloading.service().acceptor().suspensions(), self.now());
+        let done = tokio::task::spawn_blocking(move || {
+            let changed = match order {
+                SuspensionOrder::Suspend(suspension) => suspensions.suspend(suspension, now).map(|()| true),
+                SuspensionOrder::Resume { kind, name } => suspensions.resume(kind, &name, now),
+                SuspensionOrder::Look => Ok(false),
+            };
+            changed.map(|changed| SuspendedNow { suspended: suspensions.now(now), changed })
+        });
+        done.await.unwrap_or_else(|panicked| Err(panicked.to_string()))
+    }
+
+    /// How the relay is.
+    pub(super) async fn running(&self) -> Running {
+        let (pipeline, config) = (self.pipeline(), self.reloading.status().await);
+        let (stats, now) = (pipeline.spool.stats(), self.now());
+        Running {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: self.since,
+            smtp: self.reloading.smtp(),
+            admin: self.reloading.admin(),
+            config: Some(config),
+            log_level: log_level::in_force(),
+            refuses: readiness::no_room(pipeline.spool.as_ref(), now),
+            full_disk: pipeline.spool.full_disk(now),
+            queued_messages: stats.queued_messages,
+            held_messages: stats.held_messages,
+            oldest: stats.oldest,
+            spool_bytes: stats.bytes,
+            damaged_records: stats.damaged_records,
+            next_hops_backing_off: pipeline.backing_off(),
+            hosts: pipeline.hosts(),
+            exceptions: pipeline.out.exceptions_now(),
+            private_zones: pipeline.out.config.dns.private_zones.iter().map(ToString::to_string).collect(),
+            client_certificates: pipeline.out.egress.certificates(),
+        }
+    }
+}
