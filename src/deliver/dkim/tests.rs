@@ -176,7 +176,8 @@ fn away() -> SpoolError {
 async fn a_message_whose_content_cannot_be_read_at_the_moment_never_goes_out_without_its_signature() {
     let sends = keys(&[("x.example", "a")], "on_failure = \"send\"");
     for pieces in [0, 1, 3] {
-        let tried = sends.sign(&AwayBody(pieces), SignedForm::AsIs, Timestamp(1_795_000_000_000)).await;
+        let tried =
+            sends.sign(&AwayBody(pieces), SignedForm::AsIs, &Published(None), Timestamp(1_795_000_000_000)).await;
         assert_eq!(by(&tried), "FailedAndHeld(dkim-signing-failed)", "{pieces}");
     }
 }
