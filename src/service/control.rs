@@ -16,6 +16,7 @@ use crate::pipeline::operate::{Acted, Order};
 use crate::service::admin::readiness;
 pub use crate::service::order::{ControlReply, Request};
 use crate::service::reload::Reloading;
+use crate::service::suspensions;
 use crate::service::tls_reports;
 use crate::smtp::address::Domain;
 use crate::spool::event::Act;
@@ -173,7 +174,8 @@ impl Control {
             }
             Ok(Request::LogLevel { level, for_s }) => say(stream, &self.set_log_level(&level, for_s)).await,
             Ok(request @ (Request::Suspend { .. } | Request::Resume { .. } | Request::Suspended)) => {
-                let answer = self.suspended(request).await;
+                let now = self.pipeline().out.clock.now();
+                let answer = suspensions::order(self.reloading.service(), &request, now).await;
                 say(stream, &answer).await
             }
             Ok(Request::Drain) => self.drain(stream).await,
@@ -195,30 +197,6 @@ impl Control {
                 ControlReply::LogLevel(in_force)
             }
             Err(why) => ControlReply::Refused { why },
-        }
-    }
-
-    async fn suspended(&self, request: Request) -> ControlReply {
-        let (suspensions, now) = (self.reloading.service().acceptor().suspensions(), self.pipeline().out.clock.now());
-        let done = tokio::task::spawn_blocking(move || {
-            let changed = match request {
-                Request::Suspend { suspension } => suspensions.suspend(suspension, now).map(|()| true),
-                Request::Resume { kind, name } => suspensions.resume(kind, &name, now),
-                Request::Status
-                | Request::Reload
-                | Request::Settings
-                | Request::Suspended
-                | Request::Drain
-                | Request::LogLevel { .. }
-                | Request::SendTlsReports { .. }
-                | Request::Act { .. } => Ok(false),
-            };
-            changed.map(|changed| ControlReply::Suspended { suspended: suspensions.now(now), changed })
-        });
-        match done.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => ControlReply::Failed { error },
-            Err(panicked) => ControlReply::Failed { error: panicked.to_string() },
         }
     }
 

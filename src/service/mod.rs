@@ -16,5 +16,6 @@ mod order;
 mod reload;
 mod selfcheck;
 pub mod start;
+mod suspensions;
 pub mod tls_reports;
 mod watch;
