@@ -16,6 +16,7 @@ mod order;
 mod reload;
 mod selfcheck;
 pub mod start;
+mod successive;
 mod suspensions;
 pub mod tls_reports;
 mod watch;
