@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Its name among the small states.
-const NAME: &str = "suspended";
+/// Its name among the small states, and among those that relays share.
+pub(crate) const NAME: &str = "suspended";
 /// Its version.
 const VERSION: u32 = 1;
 /// The most that is read, in octets: some thousand suspensions.
@@ -170,6 +170,27 @@ impl Suspensions {
             before.iter().filter(|one| (one.kind, &one.name) != (kind, &name)).cloned().collect();
         let was_there = left.len() < before.len();
         self.keep(left).map(|()| was_there)
+    }
+
+    /// All of them, for relays that share the spool.
+    ///
+    /// # Errors
+    /// When they cannot be written down.
+    pub(crate) fn shared(&self) -> Result<Vec<u8>, String> {
+        let file = SuspendedFile { version: VERSION, suspended: self.all().to_vec() };
+        serde_json::to_vec(&file).map_err(|error| error.to_string())
+    }
+
+    /// Takes over all that such a relay has, in place of those here. Blocks.
+    ///
+    /// # Errors
+    /// When they cannot be read or kept; then those before are in force.
+    pub(crate) fn take_over(&self, shared: &[u8]) -> Result<(), String> {
+        let file: SuspendedFile = serde_json::from_slice(shared).map_err(|error| error.to_string())?;
+        if file.version != VERSION {
+            return Err(format!("their version is {}", file.version));
+        }
+        self.keep(file.suspended)
     }
 
     fn all(&self) -> Arc<Vec<Suspension>> {

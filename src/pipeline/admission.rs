@@ -98,6 +98,7 @@ impl Pipeline {
             Away::Full { gate, until } => {
                 Progress { again: Some(until), outside_of: Some(gate), ..Progress::default() }
             }
+            Away::Elsewhere => Progress { is_elsewhere: true, ..self.given_back() },
             Away::BackingOff { until, cause } => self.wait_for_hop(entry, recipients, &cause, until),
         }
     }

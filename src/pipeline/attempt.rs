@@ -101,7 +101,7 @@ impl DeliveryAttempt<'_> {
     /// be tried instead.
     fn is_sent_away(&self, away: Away) -> Option<Cause> {
         let cause = match &away {
-            Away::Full { .. } => None,
+            Away::Full { .. } | Away::Elsewhere => None,
             Away::BackingOff { cause, .. } => Some(Cause::clone(cause)),
         };
         let mut stay = self.stay.lock().unwrap_or_else(PoisonError::into_inner);
@@ -414,6 +414,8 @@ impl Pipeline {
 /// When what sends a message away is over.
 const fn until(away: &Away) -> Timestamp {
     match away {
+        // Another relay may take it at once.
+        Away::Elsewhere => Timestamp(i64::MIN),
         Away::Full { until, .. } | Away::BackingOff { until, .. } => *until,
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Progress {
     pub(super) again: Option<Timestamp>,
     /// Where there was no place, so that it is called when there is one.
     pub(super) outside_of: Option<Gate>,
+    /// Whether another relay is to take it.
+    pub(super) is_elsewhere: bool,
     /// Why nobody was asked.
     pub(super) away: Option<Away>,
     /// Places that are held until this is recorded.

@@ -29,6 +29,8 @@ pub(super) struct HeldClaim {
     under_way: BTreeSet<usize>,
     /// When a route that did not begin wants another chance.
     again: Option<Timestamp>,
+    /// Whether its place is another relay's.
+    is_elsewhere: bool,
     /// Where it found no place.
     outside_of: Option<Gate>,
     /// When the next report is due.
@@ -52,6 +54,7 @@ impl UnderWay {
             running: routes.len(),
             under_way,
             again: None,
+            is_elsewhere: false,
             outside_of: None,
             next_report: None,
         };
@@ -64,6 +67,7 @@ impl UnderWay {
         let mut held = self.held.lock().await;
         held.running = held.running.saturating_sub(1);
         held.under_way.retain(|index| !recipients.contains(index));
+        held.is_elsewhere |= progress.is_elsewhere;
         held.again = held.again.into_iter().chain(progress.again).min();
         held.outside_of = held.outside_of.take().or_else(|| progress.outside_of.clone());
         // Whoever waits for the news waits for the lock, too, and so for the record.
@@ -148,6 +152,7 @@ impl Pipeline {
         if says_nothing(&settlement) {
             match settlement.next_due {
                 _ if held.running > 0 => return held.claim = Some(claim),
+                Some(_) if held.is_elsewhere => return self.pass_on(claim).await,
                 Some(next_due) => {
                     self.postpone(claim, next_due).await;
                     return self.wait_outside(id, outside_of);
@@ -179,6 +184,12 @@ impl Pipeline {
     fn wait_outside(&self, id: QueueId, outside_of: Option<(Gate, Timestamp)>) {
         if let Some((gate, until)) = outside_of {
             self.hosts.put_outside(id, gate, until);
+        }
+    }
+
+    async fn pass_on(&self, claim: Claim) {
+        if let Err(error) = self.spool.pass_on(claim).await {
+            self.observer.spool_failed("pass on", &error);
         }
     }
 

@@ -19,5 +19,6 @@ mod reload;
 mod selfcheck;
 pub mod start;
 mod successive;
+mod suspensions;
 pub mod tls_reports;
 mod watch;

@@ -1,7 +1,6 @@
 //! What an operator may ask of a relay that runs, and order it: the one door for the control socket and for the
 //! admin port.
 
-use crate::accept::suspended::{SuspendedKind, Suspension};
 use crate::clock::Timestamp;
 use crate::command::queue::{Filter, Selected};
 use crate::command::status::Running;
@@ -11,6 +10,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
 use crate::service::admin::readiness;
 use crate::service::reload::Reloading;
+use crate::service::suspensions::{self, SuspendedNow, SuspensionOrder};
 use crate::spool::event::Act;
 use crate::spool::ledger::{Ledger, LedgerError};
 use crate::spool::{SpoolError, open_ledger};
@@ -27,30 +27,6 @@ pub(super) struct Operator {
     pub since: Timestamp,
     /// What ends it.
     pub stop: CancellationToken,
-}
-
-/// What is to become of those who may hand nothing in.
-pub(super) enum SuspensionOrder {
-    /// One more.
-    Suspend(Suspension),
-    /// One less.
-    Resume {
-        /// What kind of name it is.
-        kind: SuspendedKind,
-        /// The name.
-        name: String,
-    },
-    /// They stay as they are.
-    Look,
-}
-
-/// Who is suspended.
-#[derive(Debug)]
-pub(super) struct SuspendedNow {
-    /// All of them.
-    pub suspended: Vec<Suspension>,
-    /// Whether the order changed something.
-    pub changed: bool,
 }
 
 impl Operator {
@@ -86,16 +62,7 @@ impl Operator {
 
     /// Who is suspended once the order is carried out.
     pub(super) async fn suspended(&self, order: SuspensionOrder) -> Result<SuspendedNow, String> {
-        let (suspensions, now) = (self.reloading.service().acceptor().suspensions(), self.now());
-        let done = tokio::task::spawn_blocking(move || {
-            let changed = match order {
-                SuspensionOrder::Suspend(suspension) => suspensions.suspend(suspension, now).map(|()| true),
-                SuspensionOrder::Resume { kind, name } => suspensions.resume(kind, &name, now),
-                SuspensionOrder::Look => Ok(false),
-            };
-            changed.map(|changed| SuspendedNow { suspended: suspensions.now(now), changed })
-        });
-        done.await.unwrap_or_else(|panicked| Err(panicked.to_string()))
+        suspensions::order(self.reloading.service(), &order, self.now()).await
     }
 
     /// How the relay is.

@@ -12,7 +12,7 @@ use crate::spool::tls_session::{TlsReportId, TlsReportState};
 use serde::{Deserialize, Serialize};
 
 /// What can be asked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// How the relay is.

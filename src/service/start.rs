@@ -25,7 +25,7 @@ pub use crate::service::error::{Remedy, RunError, StartError};
 pub use crate::service::generation::{Service, outbound};
 use crate::service::operator::Operator;
 use crate::service::reload::{Reloadable, Reloading};
-use crate::service::{audit, disk, incidents, watch};
+use crate::service::{audit, disk, incidents, suspensions, watch};
 use crate::spool::{self, Opened, Spool, SpoolError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -134,6 +134,8 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     observer.spool_opened(&recovery);
     let service = Arc::new(Service::new(out, Arc::clone(&spool), Arc::clone(&observer), texts)?);
     let control = open_control(&config)?;
+    // Before the first client comes.
+    let suspended = suspensions::look(&service, None).await;
     service.tell_of_damage(&recovery).await;
 
     let stop = CancellationToken::new();
@@ -172,6 +174,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     tokio::spawn(incidents::watch(service.pipelines(), stop.clone()));
     tokio::spawn(audit::watch(spool_config, Arc::clone(&observer), stop.clone()));
     service.watch(&stop);
+    tokio::spawn(suspensions::watch(Arc::clone(&service), suspended, stop.clone()));
     tokio::spawn(disk::watch(service.pipelines(), stop.clone()));
     let (accepting, watched) = (async move { accepting.all_end().await }, Arc::clone(&spool));
     let failed = async move { watched.failed().await };

@@ -75,6 +75,15 @@ pub enum NodeState {
     Stopped,
 }
 
+/// A value that all relays know which share a spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedState {
+    /// Another one with every change.
+    pub revision: i64,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
 /// The part of one relay in what all that share the spool may do together, such as connections to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeShare {

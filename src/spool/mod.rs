@@ -52,7 +52,7 @@ pub(crate) mod schedule;
 mod stored;
 pub mod tls_session;
 
-use cluster::NodeShare;
+use cluster::{NodeShare, SharedState};
 pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_ledger};
 
 /// Incidents that are kept; the oldest go.
@@ -534,6 +534,15 @@ pub trait Spool: Send + Sync {
     /// When the state cannot be changed; then the claim ends with its lease.
     async fn release(&self, claim: Claim) -> Result<(), SpoolError>;
 
+    /// Gives a claim back to the others that share the spool: the message is due when it was, and for a while at the others
+    /// alone.
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then the claim ends with its lease.
+    async fn pass_on(&self, claim: Claim) -> Result<(), SpoolError> {
+        self.release(claim).await
+    }
+
     /// Gives a claim back: the message is due at `until`, or when it was if there is a restart
     /// before. Nothing is recorded. A claim that is not ours any more is no error.
     ///
@@ -583,6 +592,22 @@ pub trait Spool: Send + Sync {
     /// How a store on another machine stands that cannot be used; `now` is remembered as the beginning.
     fn away(&self, _now: Timestamp) -> Option<AwayStore> {
         None
+    }
+
+    /// What all that share the spool know under a name; nothing where nobody shares it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn shared_state(&self, _name: &str) -> Result<Option<SharedState>, SpoolError> {
+        Ok(None)
+    }
+
+    /// Lets all that share the spool know a value, in place of that with the revision `over`. `Ok` means durable.
+    ///
+    /// # Errors
+    /// [`SpoolError::Fenced`] when another relay has changed it since.
+    async fn share_state(&self, _name: &str, _value: &[u8], _over: Option<i64>) -> Result<(), SpoolError> {
+        Ok(())
     }
 
     /// The part of this relay in what all that share the spool may do together.

@@ -10,6 +10,7 @@ const KEYS: &str = "deploy/relay.toml";
 const CHECK: &str = "deploy/check.md";
 const EXCHANGE: &str = "deploy/exchange.md";
 const ALERTS: &str = "deploy/alerts.yml";
+const CLUSTER: &str = "deploy/cluster.md";
 
 /// The file, words of it, and the test that shows that they are true.
 const CLAIMS: &[(&str, &str, &str)] = &[
@@ -43,6 +44,64 @@ const CLAIMS: &[(&str, &str, &str)] = &[
         "an_archive_that_refuses_is_told_to_the_postmaster_and_never_to_the_sender",
     ),
     (README, "The relay's own reports are not copied", "only_chosen_mail_is_copied_and_never_a_report_of_ours"),
+    // Several relays.
+    (
+        CLUSTER,
+        "so a node whose clock is wrong",
+        "the_mail_of_a_node_whose_clock_is_off_is_due_at_the_others_when_it_should_be",
+    ),
+    (CLUSTER, "its mail goes out by the others when its lease ends", "what_a_killed_node_had_goes_out_by_the_other"),
+    (
+        CLUSTER,
+        "at most what it had under way",
+        "rfc5321_4_2_5_of_three_nodes_under_load_one_is_killed_and_nothing_is_lost",
+    ),
+    (
+        CLUSTER,
+        "it finds its claims gone, and records nothing",
+        "a_node_that_was_stopped_past_its_lease_records_nothing",
+    ),
+    (
+        CLUSTER,
+        "nobody takes over anything for the length of a lease",
+        "rfc5321_6_1_what_ends_in_an_outage_longer_than_a_lease_is_recorded_and_not_sent_again",
+    ),
+    (
+        CLUSTER,
+        "A transaction that it had begun it brings to an end",
+        "rfc5321_6_1_a_node_that_is_cut_off_past_its_lease_begins_nothing_and_records_nothing",
+    ),
+    (
+        CLUSTER,
+        "the relays look for the one that takes writes",
+        "rfc5321_4_2_5_a_standby_takes_the_place_of_its_primary_under_load_and_has_all_that_was_acknowledged",
+    ),
+    (
+        CLUSTER,
+        "outcomes wait for room",
+        "rfc5321_4_2_5_a_database_whose_disk_is_full_takes_nothing_loses_nothing_and_goes_on_when_there_is_room",
+    ),
+    (
+        CLUSTER,
+        "gives back what has not begun, which the others have at once",
+        "a_node_that_drains_or_stops_hands_over_at_once_and_brings_to_its_end_what_it_has_begun",
+    ),
+    (
+        CLUSTER,
+        "programs may work with it, and a relay that may not ends with the reason",
+        "a_node_goes_on_beside_a_newer_schema_that_allows_it_and_ends_at_one_that_does_not",
+    ),
+    (
+        CLUSTER,
+        "of 20 connections two nodes have 10 each",
+        "a_host_has_as_many_connections_from_all_nodes_as_the_configuration_allows",
+    ),
+    (
+        CLUSTER,
+        "a host with one connection is served by one node",
+        "a_host_that_takes_one_connection_gets_one_and_all_mail_goes_out",
+    ),
+    (CLUSTER, "at one node holds at all within a few seconds", "whom_one_node_suspends_gets_in_at_none"),
     // What holds.
     (
         README,

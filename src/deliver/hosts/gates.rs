@@ -26,9 +26,6 @@ use std::time::Duration;
 
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
-/// When a message comes again whose host has no place for this relay at all, for others have them: one of those may have it
-/// meanwhile.
-const ELSEWHERE: Duration = Duration::from_secs(10);
 /// When a message outside comes by itself, should nobody call it.
 const UNCALLED: Duration = Duration::from_secs(120);
 /// Messages called at once: some are stopped elsewhere.
@@ -164,7 +161,7 @@ impl Gates {
             Some(GateStop::Paced(gate, at)) => (gate, Some(at)),
         };
         if self.limit(&gate, now) == 0 {
-            return Asked::Away(Away::Full { gate, until: now.plus(ELSEWHERE) });
+            return Asked::Away(Away::Elsewhere);
         }
         if eagerness == Eagerness::MayComeAgain && self.line(&gate) >= self.longest_line(&gate, now) {
             return Asked::Away(Away::Full { gate, until: now.plus(UNCALLED) });

@@ -86,6 +86,8 @@ pub(crate) enum Away {
         /// When to come again without being called.
         until: Timestamp,
     },
+    /// All places there are are those of other relays, which share the spool.
+    Elsewhere,
     /// The relay backs off from the server.
     BackingOff {
         /// When it is tried again.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::users::UserRole;
 use crate::envelope::QueueId;
 use crate::pipeline::Pipeline;
-use crate::service::operator::{SuspendedNow, SuspensionOrder};
+use crate::service::suspensions::{SuspendedNow, SuspensionOrder};
 use crate::spool::ledger::LedgerError;
 use crate::spool::tls_session::ReportDay;
 use axum::http::StatusCode;

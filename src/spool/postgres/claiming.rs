@@ -25,6 +25,7 @@ const FREE: &str = "UPDATE messages SET holder = NULL, lease_until = NULL, gener
 
 const CLAIM_DUE: &str = "WITH due AS (SELECT id FROM messages
         WHERE finished_at IS NULL AND holder IS NULL AND NOT held AND due_at <= $1 AND id <> ALL($5)
+          AND (passed_by IS DISTINCT FROM $3 OR passed_until < now())
         ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
     UPDATE messages m SET holder = $3, lease_until = now() + $4 * interval '1 second', generation = generation + 1
     FROM due WHERE m.id = due.id
@@ -138,6 +139,20 @@ impl SharedStore {
         }
     }
 
+    /// Ends a claim that other nodes are to take.
+    pub(super) async fn pass_on(&self, claim: &Claim) -> Result<(), SpoolError> {
+        let pass = "UPDATE messages SET holder = NULL, lease_until = NULL, generation = generation + 1, passed_by = $3,
+                           passed_until = now() + $4 * interval '1 second'
+                    WHERE id = $1 AND generation = $2 AND holder = $3";
+        let client = self.database.client().await?;
+        let failed = |error| self.database.failed(error);
+        let pass = client.prepare_cached(pass).await.map_err(failed)?;
+        let (id, generation) = (number(claim.entry.id), claim.generation.cast_signed());
+        client.execute(&pass, &[&id, &generation, &self.node.slot, &self.lease_seconds()]).await.map_err(failed)?;
+        self.something_changed();
+        Ok(())
+    }
+
     /// Ends the claims that were given up while the database was away.
     pub(super) async fn return_what_waits(&self) -> Result<(), SpoolError> {
         let waits = std::mem::take(&mut *self.returns());
@@ -197,9 +212,10 @@ impl SharedStore {
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
         let client = self.database.client().await?;
         let failed = |error| self.database.failed(error);
-        let next = "SELECT min(due_at) FROM messages WHERE finished_at IS NULL AND holder IS NULL AND NOT held";
+        let next = "SELECT min(due_at) FROM messages WHERE finished_at IS NULL AND holder IS NULL AND NOT held
+                      AND (passed_by IS DISTINCT FROM $1 OR passed_until < now())";
         let next = client.prepare_cached(next).await.map_err(failed)?;
-        let row = client.query_one(&next, &[]).await.map_err(failed)?;
+        let row = client.query_one(&next, &[&self.node.slot]).await.map_err(failed)?;
         Ok(row.get::<_, Option<i64>>(0).map(|due| self.clock().from_database(due)))
     }
 

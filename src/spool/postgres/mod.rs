@@ -26,13 +26,14 @@ mod renewing;
 mod rows;
 mod session;
 mod shared;
+mod states;
 pub(super) mod status;
 mod store;
 mod storing;
 mod tls_counts;
 mod tls_reports;
 
-use super::cluster::{NodeShare, SchemaState};
+use super::cluster::{NodeShare, SchemaState, SharedState};
 use super::event::Event;
 use super::incident::Incident;
 use super::room::{AwayStore, FullDisk};
@@ -245,6 +246,10 @@ impl Spool for PostgresSpool {
         self.shared.give_back(&claim, None).await
     }
 
+    async fn pass_on(&self, claim: Claim) -> Result<(), SpoolError> {
+        self.shared.pass_on(&claim).await
+    }
+
     async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
         self.shared.give_back(&claim, Some(until)).await
     }
@@ -288,6 +293,16 @@ impl Spool for PostgresSpool {
 
     fn away(&self, now: Timestamp) -> Option<AwayStore> {
         self.shared.database.away_since(now)
+    }
+
+    async fn shared_state(&self, name: &str) -> Result<Option<SharedState>, SpoolError> {
+        self.shared.running()?;
+        states::read(&self.shared.database, name).await
+    }
+
+    async fn share_state(&self, name: &str, value: &[u8], over: Option<i64>) -> Result<(), SpoolError> {
+        self.shared.running()?;
+        states::replace(&self.shared.database, name, value, over).await
     }
 
     fn share(&self) -> NodeShare {

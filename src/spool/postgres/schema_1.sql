@@ -36,6 +36,8 @@ CREATE TABLE messages (
   reported        text,                   -- JSON: how often the sender was told of it, and when last
   holder          smallint,               -- the slot that has the claim
   lease_until     timestamptz,
+  passed_by       smallint,               -- the slot that leaves it to the others,
+  passed_until    timestamptz,            -- and for how long
   generation      bigint NOT NULL DEFAULT 0,
   last_settlement bigint NOT NULL DEFAULT 0
 );
@@ -85,6 +87,14 @@ CREATE TABLE history (
   at      bigint NOT NULL,
   event   text NOT NULL,                  -- JSON
   PRIMARY KEY (message, number)
+);
+
+-- What the nodes know together and belongs to no message, such as who is suspended.
+CREATE SEQUENCE revisions;
+CREATE TABLE shared_states (
+  name     text PRIMARY KEY,
+  value    bytea NOT NULL,
+  revision bigint NOT NULL DEFAULT nextval('revisions')   -- another one with every change
 );
 
 CREATE TABLE incidents (

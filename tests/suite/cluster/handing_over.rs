@@ -1,7 +1,9 @@
-//! Nodes that end in order, and limits that all nodes keep together.
+//! Nodes that end in order, and what all nodes keep and know together.
 
 use super::{ClusterScene, LEASE};
-use crate::relay::until;
+use crate::process::Serving;
+use crate::relay::{SENDER, content, until};
+use dane_relay::lab::mx::client::SmtpClient;
 use std::time::Duration;
 
 #[tokio::test]
@@ -10,7 +12,7 @@ async fn a_node_that_drains_or_stops_hands_over_at_once_and_brings_to_its_end_wh
         let scene = ClusterScene::new().await;
         let one = scene.serve("one").await;
         // A host that nobody knows yet has two connections, and the others wait for them.
-        scene.takes(LEASE);
+        scene.takes(LEASE * 2);
         scene.mail(&one, 5).await;
         until(|| async { (scene.under_way() == 2).then_some(()) }, "two deliveries").await;
         scene.carries("one", 5).await;
@@ -92,4 +94,31 @@ async fn a_host_that_takes_one_connection_gets_one_and_all_mail_goes_out() {
     assert_eq!(most, 1);
     scene.all_ends().await;
     scene.is_whole(8).await;
+}
+
+#[tokio::test]
+async fn whom_one_node_suspends_gets_in_at_none() {
+    let scene = ClusterScene::new().await;
+    let (one, two) = (scene.serve("one").await, scene.serve("two").await);
+    let lets_in = async |node: &Serving| {
+        let mut client = SmtpClient::ready(node.smtp).await.unwrap();
+        client.send(SENDER, &["bob@good.test"], content("bob@good.test").as_bytes()).await.unwrap().accepted()
+    };
+    assert!(lets_in(&two).await);
+    // At the same time at both: neither takes back what the other says.
+    let suspend = async |node: &str, kind: &str, name: &str| {
+        scene.run(node, &["suspend", kind, name, "--reason", "taken over"]).await
+    };
+    let (first, second) = tokio::join!(suspend("one", "sender", SENDER), suspend("two", "user", "printer"));
+    assert_eq!((first.code, second.code), (0, 0), "{first:?} {second:?}");
+    for node in [&one, &two] {
+        until(|| async { (!lets_in(node).await).then_some(()) }, "the node to hear of it").await;
+    }
+    let resumed = scene.run("two", &["resume", "sender", SENDER]).await;
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    until(|| async { lets_in(&one).await.then_some(()) }, "the node to hear of it").await;
+    // A node that comes knows it before the first client does.
+    assert_eq!(suspend("one", "sender", SENDER).await.code, 0);
+    let three = scene.serve("three").await;
+    assert!(!lets_in(&three).await);
 }

@@ -84,8 +84,9 @@ impl ClusterScene {
         node.unwrap_or_else(|| panic!("{said:?}")).clone()
     }
 
-    async fn carries(&self, name: &str, messages: u64) {
-        let carries = || async { (self.node(name).await["carries"] == messages).then_some(()) };
+    async fn carries(&self, name: &str, messages: usize) {
+        let held = format!("SELECT count(*) FROM messages JOIN nodes ON holder = slot WHERE name = '{name}'");
+        let carries = || async { (self.server.answer("relay", &held) == messages.to_string()).then_some(()) };
         until(carries, "the messages to be claimed").await;
     }
 

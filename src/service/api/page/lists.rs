@@ -9,7 +9,7 @@ use crate::accept::suspended::Suspension;
 use crate::command::incidents;
 use crate::config::users::UserRole;
 use crate::policy::exceptions::Exception;
-use crate::service::operator::SuspensionOrder;
+use crate::service::suspensions::SuspensionOrder;
 use crate::spool::incident::Incident;
 use crate::spool::tls_session::{ReportDay, TlsReportRow, TlsReportState};
 use askama::Template;
