@@ -102,6 +102,8 @@ fn new(arguments: &NewArguments) -> ExitCode {
         Some(file) => file.clone(),
         None => folder(arguments.config.clone(), &config).join(format!("{}.{selector}.pem", arguments.domain)),
     };
+    // As the service has to be told, which runs in another folder.
+    let file = std::path::absolute(&file).unwrap_or(file);
     let made = DkimKey::generate(key_type).and_then(|key| Ok((key.to_pem()?, key)));
     let (pem, key) = match made {
         Ok(made) => made,

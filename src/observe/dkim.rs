@@ -15,7 +15,7 @@ impl DkimMetrics {
         let total = r.counters(
             "relay_dkim_signatures_total",
             "DKIM signatures made (rsa, ed25519), and messages without one: of a domain without a key (no-key), without \
-             one author (no-author), signed by their domain already (signed-already), not to be signed and sent all the \
+             one author (no-author), with a signature of their domain that holds (signed-already), not to be signed and sent all the \
              same (failed-sent), or held for it (failed-held).",
             &["result"],
         )?;

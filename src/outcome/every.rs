@@ -114,6 +114,7 @@ fn about_the_conversation() -> Vec<Cause> {
         rejected("554 5.7.1 client host [192.0.2.7] is listed at blocklist.example"),
         Cause::NotSigned { domain: Some("office.example".parse().unwrap()), failure: Unsignable::TooManyFields },
         Cause::NotSigned { domain: None, failure: Unsignable::HeaderTooLarge },
+        Cause::NotSigned { domain: Some("office.example".parse().unwrap()), failure: Unsignable::KeyUnusable },
         Cause::MessageTooLarge { peer: peer(), limit: 10, size: 11 },
         Cause::EightBitNotOffered { peer: peer(), unconvertible: None },
         Cause::EightBitNotOffered { peer: peer(), unconvertible: Some(Unconvertible::Signed) },

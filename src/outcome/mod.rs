@@ -546,7 +546,12 @@ impl Cause {
             }
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
             Self::EgressFailed { failure, .. } => failure.row(),
-            Self::NotSigned { .. } => row("dkim-signing-failed", Transient, 7, 5, Here),
+            Self::NotSigned { failure, .. } => match failure {
+                Unsignable::HeaderTooLarge | Unsignable::TooManyFields => {
+                    row("dkim-unsignable", Permanent, 6, 0, Sender)
+                }
+                Unsignable::KeyUnusable | Unsignable::Unreadable => row("dkim-signing-failed", Transient, 7, 5, Here),
+            },
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),

@@ -53,6 +53,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("source-unavailable", &[]),
     ("no-address-of-family", &["server", "family"]),
     ("dkim-signing-failed", &[]),
+    ("dkim-unsignable", &[]),
     ("message-too-large", &["server", "limit", "size"]),
     ("eight-bit-not-offered", &["server"]),
     ("smtputf8-not-offered", &["server"]),

@@ -55,6 +55,7 @@ pub(crate) const ROWS: &[WordOfCause] = &[
     of("source-unavailable", Transient, &[Here]),
     of("no-address-of-family", Transient, &[Here]),
     of("dkim-signing-failed", Transient, &[Here]),
+    of("dkim-unsignable", Permanent, &[Sender]),
     of("message-too-large", Permanent, &[Sender]),
     of("eight-bit-not-offered", Permanent, &[Recipient]),
     of("smtputf8-not-offered", Permanent, &[Recipient]),

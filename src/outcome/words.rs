@@ -279,7 +279,7 @@ impl Cause {
                 }
                 Unsignable::Unreadable => "Check the disk of the relay: the message waits and is tried again.",
                 Unsignable::HeaderTooLarge | Unsignable::TooManyFields => {
-                    "Ask the sender for a message with a shorter header, or set on_failure = \"send\" in [dkim]."
+                    "Send the message with fewer or shorter header fields, with fewer recipients for instance."
                 }
             },
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",

@@ -57,7 +57,8 @@ impl Pipeline {
             Some(conversion) => (&signing.converted, converted, SignedForm::Converted(Arc::clone(conversion))),
         };
         let sign = || async {
-            let made = self.out.signing.sign(&self.body_of(id), form, self.out.clock.now()).await;
+            let made =
+                self.out.signing.sign(&self.body_of(id), form, self.out.dns.as_ref(), self.out.clock.now()).await;
             self.observer.signing(id, &made);
             made
         };

@@ -18,5 +18,6 @@ mod order;
 mod reload;
 mod selfcheck;
 pub mod start;
+mod successive;
 pub mod tls_reports;
 mod watch;

@@ -1,7 +1,8 @@
 //! A running relay looks at its own host, as `relay check --self` does.
 
+use super::successive::by_each;
 use crate::check::{history, selfcheck};
-use crate::pipeline::Pipelines;
+use crate::pipeline::{Pipeline, Pipelines};
 use crate::state_dir;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,38 +20,20 @@ const STANDINGS_EVERY: Duration = Duration::from_secs(60);
 pub(in crate::service) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
     tokio::join!(
         watch_standings(pipelines.clone(), &stop),
-        watch_canary(pipelines.clone(), &stop),
-        watch_host(pipelines, &stop)
+        by_each(pipelines.clone(), stop.clone(), watch_canary),
+        by_each(pipelines, stop.clone(), watch_host)
     );
 }
 
 /// Five questions now and then: a box on the way to the DNS shows before mail meets it.
-async fn watch_canary(mut pipelines: Pipelines, stop: &CancellationToken) {
+async fn watch_canary(pipeline: Arc<Pipeline>) {
+    let config = &pipeline.out.config.check;
+    if config.canary.is_none() {
+        return;
+    }
     loop {
-        let pipeline = Arc::clone(&pipelines.borrow_and_update());
-        let config = &pipeline.out.config.check;
-        let (is_named, every) = (config.canary.is_some(), config.canary_every);
-        let time_has_come = async {
-            if is_named {
-                tokio::time::sleep(every).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
-        let reloaded = async {
-            if pipelines.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = reloaded => continue,
-            () = time_has_come => {}
-        }
-        let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look_at_canary(&pipeline.out))).await else {
-            return;
-        };
+        tokio::time::sleep(config.canary_every).await;
+        let seen = Box::pin(selfcheck::look_at_canary(&pipeline.out)).await;
         pipeline.observer.self_check(seen.check, seen.number(), &seen.detail);
     }
 }
@@ -62,26 +45,12 @@ async fn watch_standings(pipelines: Pipelines, stop: &CancellationToken) {
     }
 }
 
-async fn watch_host(mut pipelines: Pipelines, stop: &CancellationToken) {
+async fn watch_host(pipeline: Arc<Pipeline>) {
+    let (out, observer) = (&pipeline.out, &pipeline.observer);
     let mut wait = FIRST_AFTER;
     loop {
-        let reloaded = async {
-            if pipelines.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = reloaded => {
-                wait = FIRST_AFTER;
-                continue;
-            }
-            () = tokio::time::sleep(wait) => {}
-        }
-        let pipeline = Arc::clone(&pipelines.borrow());
-        let (out, observer) = (&pipeline.out, &pipeline.observer);
-        let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look(out))).await else { return };
+        tokio::time::sleep(wait).await;
+        let seen = Box::pin(selfcheck::look(out)).await;
         for one in &seen {
             observer.self_check(one.check, one.number(), &one.detail);
         }

@@ -1,6 +1,7 @@
 //! The watch of a running relay over the domains that mail goes to: one after the other, at the operator's
 //! pace, by what delivery does up to MAIL FROM. No mail is sent, and none is waited for.
 
+use super::successive::by_each;
 use crate::check::Checker;
 use crate::check::posture::store::{self, WatchedDomain};
 use crate::check::posture::{self, PostureKind};
@@ -19,36 +20,22 @@ const DOMAIN_LIMIT: Duration = Duration::from_secs(120);
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Watches until the stop.
-pub(crate) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
-    loop {
-        let pipeline = Arc::clone(&pipelines.borrow_and_update());
-        let reloaded = async {
-            if pipelines.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = reloaded => {}
-            () = watch_by(&pipeline) => {}
-        }
-    }
+pub(crate) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+    by_each(pipelines, stop, watch_by).await;
 }
 
-/// Watches by one configuration; never ends.
-async fn watch_by(pipeline: &Pipeline) {
+/// Watches by one configuration; ends only where nothing is to be watched.
+async fn watch_by(pipeline: Arc<Pipeline>) {
     let config = &pipeline.out.config.watch;
     if config.domains == 0 {
-        tell(pipeline, &[]);
-        return std::future::pending().await;
+        return tell(&pipeline, &[]);
     }
-    tell(pipeline, &store::read(keeper(pipeline).as_ref()));
+    tell(&pipeline, &store::read(keeper(&pipeline).as_ref()));
     let most = u32::try_from(config.domains).unwrap_or(u32::MAX).max(1);
     let pause = (config.every / most).max(LEAST_PAUSE);
     loop {
         tokio::time::sleep(pause).await;
-        Box::pin(next(pipeline)).await;
+        Box::pin(next(&pipeline)).await;
     }
 }
 

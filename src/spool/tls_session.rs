@@ -16,10 +16,11 @@ pub const MOST_POLICIES: usize = 16;
 /// Failures that are told apart for one domain in one day; of more only the result type is kept.
 pub const MOST_FAILURES: usize = 200;
 
-/// Strings of a policy that are kept: a policy file may name a hundred hosts.
-const MOST_STRINGS: usize = 128;
+/// The longest text of a policy that is kept, in octets: a TLSA record may hold a whole certificate, and a policy
+/// file name a hundred hosts. A line that does not fit is left out whole.
+const LONGEST_POLICY: usize = 32 * 1024;
 
-/// The longest text that is kept, in octets: a line of a policy, or a reason.
+/// The longest name or reason that is kept, in octets.
 const LONGEST_TEXT: usize = 512;
 
 /// What kind of policy was applied (RFC 8460 §4.2, §4.4).
@@ -107,9 +108,17 @@ impl TlsSession {
     /// With nothing in it that a stranger can make arbitrarily long.
     #[must_use]
     pub fn bounded(self) -> Self {
-        let AppliedPolicy { kind, domain, strings, mx_host } = self.policy;
-        let cut_all = |texts: Vec<String>| texts.into_iter().take(MOST_STRINGS).map(cut).collect();
-        let policy = AppliedPolicy { kind, domain: cut(domain), strings: cut_all(strings), mx_host: cut_all(mx_host) };
+        let AppliedPolicy { kind, domain, mut strings, mut mx_host } = self.policy;
+        let mut room = LONGEST_POLICY;
+        let mut fits = |text: &String| {
+            // Quotes and a comma count, so that many empty lines do not fit either.
+            let left = room.checked_sub(text.len() + 3);
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        strings.retain(&mut fits);
+        mx_host.retain(&mut fits);
+        let policy = AppliedPolicy { kind, domain: cut(domain), strings, mx_host };
         let failure = self.failure.map(|failure| SessionFailure {
             mx_host: failure.mx_host.map(cut),
             reason: failure.reason.map(cut),
@@ -252,6 +261,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rfc8460_4_5_a_record_with_a_whole_certificate_is_told_whole_beside_its_neighbours() {
+        let strings = vec!["3 1 1 00".repeat(8), format!("3 0 0 {}", "ab".repeat(4000)), "2 1 1 ff".into()];
+        let policy = AppliedPolicy { kind: PolicyType::Tlsa, domain: "mx.a.test".into(), strings, mx_host: Vec::new() };
+        let session = TlsSession { domain: "a.test".into(), policy: policy.clone(), failure: None }.bounded();
+        assert_eq!(session.policy, policy);
+    }
+
+    #[test]
     fn what_a_stranger_varies_is_cut() {
         let long = "é".repeat(2000);
         let policy = AppliedPolicy {
@@ -268,7 +285,8 @@ mod tests {
             reason: Some(long),
         };
         let session = TlsSession { domain: "a.test".into(), policy, failure: Some(failure) }.bounded();
-        assert!(serde_json::to_string(&session.policy).unwrap().len() < 2 * 128 * 520);
+        assert!(serde_json::to_string(&session.policy).unwrap().len() < LONGEST_POLICY + 200);
+        assert!(session.policy.strings.iter().all(|line| *line == "é".repeat(2000)));
         assert!(serde_json::to_string(&session.failure).unwrap().len() < 1200);
     }
 }

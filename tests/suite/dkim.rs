@@ -1,12 +1,13 @@
 //! Signatures of the author's domain (RFC 6376), checked as a receiver checks them: the whole message in hand,
 //! by the record of the key. `tests/interop/dkim.rs` does the same with verifiers of others.
 
-use crate::process::run;
+use crate::process::{run, run_with};
 use crate::relay::{PATIENCE, SENDER, World, content, expect, lab, queue_id};
 use crate::reload::Configured;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use dane_relay::config::{Config, DkimConfig};
+use dane_relay::lab::Lab;
 use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::smtp::dkim::{DkimKey, DkimKeyType, DkimRecord};
@@ -150,32 +151,54 @@ async fn rfc6376_5_mail_of_the_domain_goes_out_with_both_signatures_and_other_ma
     world.stop().await;
 }
 
+/// Hands in 8-bit mail for `bob` at both domains, and gives what their servers got.
+async fn sent_to_both(world: &World, body: &[u8]) -> [Received; 2] {
+    let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
+    let to = ["RCPT TO:<bob@new.test>".to_owned(), "RCPT TO:<bob@old.test>".to_owned()];
+    let mail = format!("MAIL FROM:<{SENDER}> BODY=8BITMIME");
+    let id = queue_id(&client.transact(&mail, &to, body).await.unwrap().last().text());
+    world.delivered(id, "bob@new.test").await;
+    world.delivered(id, "bob@old.test").await;
+    ["new.test", "old.test"].map(|domain| {
+        let received = world.mx(domain).messages().pop().unwrap();
+        assert_eq!(size_of(&received), received.content.len(), "{domain}");
+        received
+    })
+}
+
+/// How many signatures a message has, and how many of them hold when those of `before` are not looked at.
+fn signatures_beside(received: &Received, before: &str, key: &Published) -> (usize, usize) {
+    let text = String::from_utf8_lossy(&received.content);
+    let all = text.matches("DKIM-Signature:").count();
+    (all, verified(text.replace(before, "").as_bytes(), &[key]).len())
+}
+
 #[tokio::test]
-async fn rfc6376_5_3_what_is_converted_is_signed_as_it_goes_out() {
+async fn rfc6376_5_3_what_is_converted_is_signed_as_it_goes_out_and_what_holds_is_not_signed_twice() {
     let keys = tempfile::tempdir().unwrap();
     let key = make(keys.path(), "office.test", "e1", DkimKeyType::Ed25519);
-    let lab = lab().domain("new.test", |d| d).domain("old.test", |d| d);
+    let record = RData::TXT(TXT::new(vec![key.record.clone()]));
+    let lab = Lab::builder().domain("office.test", |d| d.record("e1._domainkey.office.test", record));
+    let lab = lab.domain("new.test", |d| d).domain("old.test", |d| d);
     let world = World::with(lab, |_lab, config| config.dkim = settings("", &[&key])).await;
     world.mx("old.test").behave(|b| b.keywords = vec!["SIZE".into()]);
     let body = format!("From: <{SENDER}>\r\nSubject: 8\r\n\r\nGr\u{fc}\u{df}e  \r\n\r\n.\r\n..\r\n\r\n\r\n");
+    let [new, old] = sent_to_both(&world, body.as_bytes()).await;
+    assert_eq!(signatures_beside(&new, "-none-", &key), (1, 1));
+    assert_eq!(verified(&old.content, &[&key]).len(), 1);
+    assert!(old.content.is_ascii() && new.content.ends_with(body.as_bytes()));
     // What the domain has signed itself is left alone, until a conversion breaks it.
-    let signed = format!("DKIM-Signature: v=1; d=office.test; s=own; bh=x; h=from; b=x\r\n{body}");
-    for (nth, (body, of_new)) in [(body, 1), (signed, 0)].into_iter().enumerate() {
-        let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
-        let to = ["RCPT TO:<bob@new.test>".to_owned(), "RCPT TO:<bob@old.test>".to_owned()];
-        let mail = format!("MAIL FROM:<{SENDER}> BODY=8BITMIME");
-        let id = queue_id(&client.transact(&mail, &to, body.as_bytes()).await.unwrap().last().text());
-        world.delivered(id, "bob@new.test").await;
-        world.delivered(id, "bob@old.test").await;
-        let (new, old) = (&world.mx("new.test").messages()[nth], &world.mx("old.test").messages()[nth]);
-        let ours = |received: &Received| {
-            let text = String::from_utf8_lossy(&received.content).replace("DKIM-Signature: v=1; d=", "X: d=");
-            verified(text.as_bytes(), &[&key]).len()
-        };
-        assert_eq!((ours(new), ours(old)), (of_new, 1));
-        assert!(old.content.is_ascii() && new.content.ends_with(body.as_bytes()));
-        assert_eq!((size_of(new), size_of(old)), (new.content.len(), old.content.len()));
-    }
+    let signed = String::from_utf8(new.content).unwrap();
+    let (own, rest) = signed.split_once("Received:").unwrap();
+    let [new, old] = sent_to_both(&world, signed.as_bytes()).await;
+    assert_eq!(signatures_beside(&new, "-none-", &key), (1, 1));
+    assert_eq!(signatures_beside(&old, own, &key), (2, 1));
+    // A signature that fails is none.
+    let broken = format!("{own}Received:{rest}").replace("Subject: 8", "Subject: 9");
+    let [new, old] = sent_to_both(&world, broken.as_bytes()).await;
+    assert_eq!((signatures_beside(&new, own, &key), signatures_beside(&old, own, &key)), ((2, 1), (2, 1)));
+    let counted = world.metrics().await;
+    assert_eq!(counted["relay_dkim_signatures_total{result=\"signed-already\"}"], 1.0);
     world.stop().await;
 }
 
@@ -224,7 +247,7 @@ async fn reports_of_the_relay_are_signed_by_a_key_of_its_domain_or_of_the_one_ab
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_signed_waits_or_goes_out_unsigned_as_the_operator_wants() {
+async fn a_message_that_no_signature_fits_goes_back_or_goes_out_unsigned_as_the_operator_wants() {
     let keys = tempfile::tempdir().unwrap();
     let key = make(keys.path(), "office.test", "e1", DkimKeyType::Ed25519);
     let many = format!("{}{}", "To: x@y.test\r\n".repeat(600), content("bob@one.test"));
@@ -234,7 +257,7 @@ async fn a_message_that_cannot_be_signed_waits_or_goes_out_unsigned_as_the_opera
         let world = World::with(lab, |_lab, config| config.dkim = settings(&lines, &[&key])).await;
         let id = world.send(SENDER, &["bob@one.test"], many.as_bytes()).await;
         if on_failure == "defer" {
-            expect(&world.deferred(id, "bob@one.test", 1).await, "dkim-signing-failed", "4.7.5");
+            expect(&world.failed(id, "bob@one.test").await, "dkim-unsignable", "5.6.0");
             assert!(world.mx("one.test").messages().is_empty());
             assert!(world.metrics().await["relay_dkim_signatures_total{result=\"failed-held\"}"] >= 1.0);
         } else {
@@ -293,6 +316,9 @@ async fn a_key_is_made_published_compared_and_used() {
     assert_eq!(made["key_file"], file.to_str().unwrap());
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    let beside = Path::new("Cargo.toml").canonicalize().unwrap();
+    let beside = new(&["--selector", "s1", "--file", beside.file_name().unwrap().to_str().unwrap()]).await;
+    assert!(beside.code == 64 && beside.stderr.starts_with("relay: /"), "{}", beside.stderr);
     let again = new(&["--selector", "s1"]).await;
     assert!(again.code == 64 && again.stderr.contains("is there already"), "{}", again.stderr);
     let other = new(&["--selector", "s2", "--type", "ed25519"]).await;
@@ -301,7 +327,7 @@ async fn a_key_is_made_published_compared_and_used() {
     let record = made["record"].as_str().unwrap();
     let strings = dane_relay::smtp::dkim::zone_file_strings(record);
     let published = RData::TXT(TXT::new(strings));
-    let lab = dane_relay::lab::Lab::builder()
+    let lab = Lab::builder()
         .domain("office.test", |d| d.record("s1._domainkey.office.test", published))
         .domain("one.test", |d| d);
     let world = Configured::with(lab, |text| {
@@ -337,6 +363,31 @@ async fn a_key_is_made_published_compared_and_used() {
     let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
     assert_eq!((checked.code, report["keys"][0]["published"].as_str()), (2, Some("other")), "{report}");
     assert_eq!(world.run(&["dkim", "check", "one.test"]).await.code, 1, "no key is there");
+}
+
+#[tokio::test]
+async fn a_key_that_the_service_manager_hands_over_is_read_and_one_that_it_does_not_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    let key = "[[dkim.key]]\ndomain = \"office.test\"\nselector = \"s1\"\ncredential = \"dkim-s1\"\n";
+    std::fs::write(&config, format!("[dns]\nupstreams = [\"udp://127.0.0.1:1\"]\n{key}")).unwrap();
+    let check = |variables: Vec<(&'static str, std::path::PathBuf)>| {
+        let config = config.clone();
+        async move {
+            let variables: Vec<(&str, &OsStr)> = variables.iter().map(|(name, at)| (*name, at.as_os_str())).collect();
+            let arguments = ["dkim", "check", "office.test", "--json", "--config", config.to_str().unwrap()];
+            let checked = run_with(&variables, arguments).await;
+            serde_json::from_str::<serde_json::Value>(&checked.stdout).unwrap()["keys"][0].clone()
+        }
+    };
+    let none = check(Vec::new()).await;
+    assert!(none["key_type"].is_null() && none["key_file"].is_null(), "{none}");
+    let handed = || vec![("CREDENTIALS_DIRECTORY", folder.path().to_owned())];
+    let file = folder.path().join("dkim-s1");
+    let missing = check(handed()).await;
+    assert!(missing["key_type"].is_null() && missing["key_file"] == file.to_str().unwrap(), "{missing}");
+    std::fs::write(&file, DkimKey::generate(DkimKeyType::Ed25519).unwrap().to_pem().unwrap()).unwrap();
+    assert_eq!(check(handed()).await["key_type"], "ed25519");
 }
 
 /// Each message that finds no place goes back into the spool and is claimed again.

@@ -1,8 +1,8 @@
 //! The content with the signatures of its author's domain on top (RFC 6376 §5).
 //!
 //! A message is signed as it is sent: once as it lies in the spool, and once more where it is converted for
-//! servers that take only seven bits (§5.3); nothing is changed behind a signature. Content streams by, and
-//! the fields of the signatures are all that is kept. `store.rs` reads the keys.
+//! servers that take only seven bits (§5.3); nothing is changed behind a signature. Content streams by; what
+//! is short is kept with the fields of the signatures, so that it need not be read twice. `store.rs` reads the keys.
 
 pub(crate) mod store;
 
@@ -11,14 +11,23 @@ use super::eight_bit::{Conversion, Converted};
 use crate::clock::Timestamp;
 use crate::config::{DkimConfig, OnSigningFailure};
 use crate::outcome::Cause;
+use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
-use crate::smtp::dkim::{DkimKey, DkimKeyType, DkimSigner, SignedFields, SigningContent, SigningRead, Unsignable};
+use crate::smtp::dkim::{
+    DkimKey, DkimKeyType, DkimRecord, DkimSigner, ReadContent, SignedFields, SigningContent, SigningRead,
+    StandingSignature, Unsignable,
+};
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the key of a signature that is there already is looked for: a place at the server is held meanwhile.
+const KEY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A key with the names that it is published under.
 #[derive(Debug)]
@@ -78,14 +87,19 @@ pub(crate) enum NotSigned {
     NoKeyForAuthor,
     /// It does not say who its one author is.
     NoAuthor,
-    /// The domain has signed it already.
+    /// It has a signature of the domain that holds.
     SignedAlready,
 }
 
+/// Content up to this many octets is sent from where it was signed, and not read once more.
+const KEPT_OCTETS: usize = 32 * 1024;
+
 /// The fields of the signatures of one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Signatures {
     fields: Bytes,
+    /// What was signed, whole and checked; none where it is long.
+    content: Option<Vec<Bytes>>,
     /// With what it was signed, and the names of the keys.
     by: Vec<(DkimKeyType, String)>,
 }
@@ -100,6 +114,13 @@ impl Signatures {
     /// With what it was signed.
     pub fn key_types(&self) -> impl Iterator<Item = DkimKeyType> {
         self.by.iter().map(|(key_type, _)| *key_type)
+    }
+}
+
+/// Shows no content.
+impl fmt::Debug for Signatures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signatures({self})")
     }
 }
 
@@ -149,17 +170,21 @@ impl SigningKeys {
         None
     }
 
-    /// Signs content that can be opened.
-    pub(crate) async fn sign(&self, body: &dyn OpenBody, form: SignedForm, at: Timestamp) -> SigningResult {
+    /// Signs content that can be opened. `records` knows the keys of signatures that are there already.
+    pub(crate) async fn sign(
+        &self,
+        body: &dyn OpenBody,
+        form: SignedForm,
+        records: &dyn Ask,
+        at: Timestamp,
+    ) -> SigningResult {
         if self.by_domain.is_empty() {
             return SigningResult::NotWanted(NotSigned::NoKeys);
         }
-        let tried = match &form {
-            SignedForm::AsIs => self.read_and_sign(body, &form, at).await,
-            SignedForm::Converted(conversion) => {
-                let converted = Converted { body, conversion: Arc::clone(conversion) };
-                self.read_and_sign(&converted, &form, at).await
-            }
+        let tried = match form {
+            SignedForm::AsIs if self.signs_signed => self.read_and_sign(body, None, at).await,
+            SignedForm::AsIs => self.read_and_sign(body, Some(records), at).await,
+            SignedForm::Converted(conversion) => self.read_and_sign(&Converted { body, conversion }, None, at).await,
         };
         match tried {
             Ok(signing) => signing,
@@ -174,10 +199,11 @@ impl SigningKeys {
         }
     }
 
+    /// With `records` only what has no signature of the domain that holds.
     async fn read_and_sign(
         &self,
         body: &dyn OpenBody,
-        form: &SignedForm,
+        records: Option<&dyn Ask>,
         at: Timestamp,
     ) -> Result<SigningResult, SigningFault> {
         let unreadable = |domain: Option<&Domain>| {
@@ -194,10 +220,11 @@ impl SigningKeys {
             }
         };
         let mut reader = body.open().await.map_err(unreadable(None))?;
-        let mut content = SigningContent::default();
+        let (mut content, mut kept) = (SigningContent::default(), KeptContent::default());
         let (mut read, mut too_large) = (SigningRead::Header, None);
         while read == SigningRead::Header {
             let Some(piece) = reader.next().await.map_err(unreadable(None))? else { break };
+            kept.add(&piece);
             match content.feed(&piece) {
                 Ok(so_far) => read = so_far,
                 Err(failure) => {
@@ -206,7 +233,7 @@ impl SigningKeys {
                 }
             }
         }
-        let keys = match self.keys_for(&content, form) {
+        let keys = match self.keys_for(&content) {
             Ok(keys) => keys,
             Err(none) => return Ok(SigningResult::NotWanted(none)),
         };
@@ -215,26 +242,53 @@ impl SigningKeys {
             return Err(SigningFault::Unsignable(domain, failure));
         }
         while let Some(piece) = reader.next().await.map_err(unreadable(domain.as_ref()))? {
+            kept.add(&piece);
             content.feed(&piece).map_err(|failure| SigningFault::Unsignable(domain.clone(), failure))?;
+        }
+        let content = content.finish();
+        if let (Some(records), Some(domain)) = (records, &domain)
+            && holds_already(&content, domain, records, at).await
+        {
+            return Ok(SigningResult::NotWanted(NotSigned::SignedAlready));
         }
         let signer = |key: &'_ SigningKey| (key.key.key_type(), format!("{}:{}", key.domain, key.selector));
         let by = keys.iter().map(signer).collect();
         let signers: Vec<_> = keys.iter().map(SigningKey::signer).collect();
         let fields = content.sign(&signers, &self.which, at.unix_seconds());
         let fields = fields.map_err(|failure| SigningFault::Unsignable(domain, failure))?;
-        Ok(SigningResult::Signed(Arc::new(Signatures { fields: fields.into(), by })))
+        Ok(SigningResult::Signed(Arc::new(Signatures { fields: fields.into(), content: kept.whole(), by })))
     }
 
-    fn keys_for(&self, content: &SigningContent, form: &SignedForm) -> Result<&[SigningKey], NotSigned> {
-        let fields = content.fields();
-        let author = fields.author().ok_or(NotSigned::NoAuthor)?;
-        let keys = self.for_author(&author).ok_or(NotSigned::NoKeyForAuthor)?;
-        let is_signed = match form {
-            SignedForm::AsIs => keys.first().is_some_and(|key| fields.is_signed_by(&key.domain)),
-            SignedForm::Converted(_) => false,
-        };
-        if is_signed && !self.signs_signed { Err(NotSigned::SignedAlready) } else { Ok(keys) }
+    fn keys_for(&self, content: &SigningContent) -> Result<&[SigningKey], NotSigned> {
+        let author = content.fields().author().ok_or(NotSigned::NoAuthor)?;
+        self.for_author(&author).ok_or(NotSigned::NoKeyForAuthor)
     }
+}
+
+/// Whether content has a signature of a domain that holds. One whose key cannot be had in time is none: two
+/// signatures do no harm, and one that fails does.
+async fn holds_already(content: &ReadContent, domain: &Domain, records: &dyn Ask, at: Timestamp) -> bool {
+    let look = async {
+        for signature in content.standing(domain, at.unix_seconds()) {
+            if holds(&signature, records).await {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(KEY_PATIENCE, look).await.unwrap_or(false)
+}
+
+async fn holds(signature: &StandingSignature, records: &dyn Ask) -> bool {
+    let answer = records.ask(&signature.record_name(), RecordType::Txt, Freshness::Kept).await;
+    let Answer::Found(found) = answer else { return false };
+    found.data.iter().any(|data| match data {
+        Data::Txt(text) => {
+            let record = std::str::from_utf8(text).ok().and_then(|text| DkimRecord::parse(text).ok());
+            record.is_some_and(|record| signature.holds_with(&record))
+        }
+        Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => false,
+    })
 }
 
 impl SigningKey {
@@ -250,6 +304,32 @@ enum SigningFault {
     Unsignable(Option<Domain>, Unsignable),
 }
 
+/// What was read, as long as it is short.
+struct KeptContent {
+    pieces: Vec<Bytes>,
+    room: Option<usize>,
+}
+
+impl Default for KeptContent {
+    fn default() -> Self {
+        Self { pieces: Vec::new(), room: Some(KEPT_OCTETS) }
+    }
+}
+
+impl KeptContent {
+    fn add(&mut self, piece: &Bytes) {
+        self.room = self.room.and_then(|room| room.checked_sub(piece.len()));
+        match self.room {
+            Some(_) => self.pieces.push(piece.clone()),
+            None => self.pieces.clear(),
+        }
+    }
+
+    fn whole(self) -> Option<Vec<Bytes>> {
+        self.room.map(|_| self.pieces)
+    }
+}
+
 /// Content below its signatures.
 pub(super) struct SignedBody<'a> {
     pub(super) body: &'a dyn OpenBody,
@@ -259,23 +339,35 @@ pub(super) struct SignedBody<'a> {
 #[async_trait]
 impl OpenBody for SignedBody<'_> {
     async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
-        let reader = SignedReader { fields: Some(self.signatures.fields.clone()), inner: self.body.open().await? };
-        Ok(Box::new(reader))
+        let Signatures { fields, content, .. } = self.signatures.as_ref();
+        let below = match content {
+            Some(pieces) => Below::Kept(pieces.clone().into_iter()),
+            None => Below::Read(self.body.open().await?),
+        };
+        Ok(Box::new(SignedReader { fields: Some(fields.clone()), below }))
     }
 }
 
 struct SignedReader {
     /// Until they have been given.
     fields: Option<Bytes>,
-    inner: Box<dyn BodyReader>,
+    below: Below,
+}
+
+enum Below {
+    Kept(std::vec::IntoIter<Bytes>),
+    Read(Box<dyn BodyReader>),
 }
 
 #[async_trait]
 impl BodyReader for SignedReader {
     async fn next(&mut self) -> Result<Option<Bytes>, SpoolError> {
-        match self.fields.take() {
-            Some(fields) => Ok(Some(fields)),
-            None => self.inner.next().await,
+        if let Some(fields) = self.fields.take() {
+            return Ok(Some(fields));
+        }
+        match &mut self.below {
+            Below::Kept(pieces) => Ok(pieces.next()),
+            Below::Read(reader) => reader.next().await,
         }
     }
 }

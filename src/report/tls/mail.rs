@@ -11,9 +11,14 @@ use crate::report::form::{field, utf8_item, utf8_paragraph};
 use crate::report::mime::{attachment, boundary, join, text_part};
 use crate::report::ndr::dated;
 use crate::smtp::address::Mailbox;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 
 /// What a packed report is (RFC 8460 §6.4).
 pub const MEDIA_TYPE: &str = "application/tlsrpt+gzip";
+
+/// So much of the hash of its readers is in the Message-ID of a mail.
+const READERS_OCTETS: usize = 4;
 
 /// Where the values begin in their lines.
 const COLUMN: usize = 25;
@@ -46,13 +51,19 @@ fn header(subject: &ReportSubject<'_>, to: &[Mailbox], now: Timestamp) -> String
     header.push_str(&field("To", &to.join(", ")));
     let id = subject.report_id();
     header.push_str(&field("Subject", &format!("Report Domain: {domain} Submitter: {submitter} Report-ID: <{id}>")));
-    header.push_str(&dated(&format!("tlsrpt.{id}"), now));
+    header.push_str(&dated(&format!("tlsrpt.{}.{id}", readers(&to)), now));
     header.push_str(&field("TLS-Report-Domain", domain.as_str()));
     header.push_str(&field("TLS-Report-Submitter", submitter.as_str()));
     // RFC 8460 §3: what the report is about must not keep it from arriving.
     header.push_str(&field("TLS-Required", "No"));
     header.push_str(&field("Auto-Submitted", "auto-generated"));
     header
+}
+
+/// Tells the mails of one report apart: each has its reader, and a mail box with two of them keeps both.
+fn readers(to: &[String]) -> String {
+    let hash = digest(&SHA256, to.join(",").as_bytes());
+    HEXLOWER.encode(hash.as_ref().get(..READERS_OCTETS).unwrap_or_default())
 }
 
 /// What people read: the sums.
@@ -118,7 +129,12 @@ mod tests {
         ] {
             assert_eq!(parsed.header_raw(name).unwrap().trim(), value, "{name}");
         }
-        assert_eq!(parsed.message_id(), Some(format!("tlsrpt.{id}").as_str()));
+        let message_id = |mail: &[u8]| MessageParser::default().parse(mail).unwrap().message_id().unwrap().to_owned();
+        let own = message_id(&mail);
+        assert!(own.starts_with("tlsrpt.") && own.ends_with(&format!(".{id}")), "{own}");
+        let (again, _, _) = self::mail("a.example", &["tls@a.example", "reports@b.example"]);
+        let (other, _, _) = self::mail("a.example", &["tls@a.example"]);
+        assert!(message_id(&again) == own && message_id(&other) != own);
         let content_type = parsed.content_type().unwrap();
         assert_eq!((content_type.ctype(), content_type.subtype()), ("multipart", Some("report")));
         assert_eq!(content_type.attribute("report-type"), Some("tlsrpt"));

@@ -8,6 +8,7 @@
 mod one;
 pub mod preview;
 
+use super::successive::by_each;
 use crate::clock::Timestamp;
 use crate::pipeline::{Pipeline, Pipelines};
 use crate::smtp::address::Domain;
@@ -53,32 +54,19 @@ pub enum ReportingError {
 }
 
 /// Sends reports until the stop.
-pub(super) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
-    loop {
-        let pipeline = Arc::clone(&pipelines.borrow_and_update());
-        let reloaded = async {
-            if pipelines.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = reloaded => {}
-            () = report_by(&pipeline) => {}
-        }
-    }
+pub(super) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+    by_each(pipelines, stop, report_by).await;
 }
 
-/// Sends reports by one configuration; never ends.
-async fn report_by(pipeline: &Pipeline) {
+/// Sends reports by one configuration; ends only where none are wanted.
+async fn report_by(pipeline: Arc<Pipeline>) {
     let config = &pipeline.out.config;
     if !config.tls_reports.enabled {
-        return std::future::pending().await;
+        return;
     }
     loop {
         let before = told_before(&config.hostname, pipeline.out.clock.now());
-        if let Err(error) = Box::pin(send_due(pipeline, before)).await {
+        if let Err(error) = Box::pin(send_due(&pipeline, before)).await {
             pipeline.observer.tls_reports.failed(&error.to_string());
         }
         tokio::time::sleep(ROUND).await;

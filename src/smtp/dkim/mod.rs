@@ -4,19 +4,22 @@
 //! Pure: content comes in pieces and is never whole in memory; the header is, within a bound, because
 //! fields are signed from the bottom up (RFC 6376 §5.4.2). `canonical.rs` gives both the one form that
 //! they are signed in, relaxed (§3.4.2, §3.4.4), and hashes the body; `content.rs` finds the header and
-//! whose message it is; `key.rs` holds a private key, `signature.rs` makes the field of a signature, and
-//! `record.rs` reads and writes the record that the public key is published in (§3.6.1).
+//! whose message it is; `key.rs` holds a private key, `signature.rs` makes the field of a signature,
+//! `standing.rs` reads one that is there already and verifies it, and `record.rs` reads and writes the record
+//! that the public key is published in (§3.6.1).
 
 mod canonical;
 mod content;
 mod key;
 mod record;
 mod signature;
+mod standing;
 
-pub(crate) use content::{SigningContent, SigningRead};
+pub(crate) use content::{ReadContent, SigningContent, SigningRead};
 pub use key::{DkimKey, DkimKeyError, DkimKeyType};
 pub use record::{DkimRecord, DkimRecordFault, zone_file_strings};
 pub(crate) use signature::{DkimSigner, SignedFields};
+pub(crate) use standing::StandingSignature;
 
 use std::fmt;
 

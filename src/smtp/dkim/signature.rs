@@ -1,7 +1,7 @@
 //! The field of a signature (RFC 6376 §3.5) over chosen fields and the body.
 
 use super::canonical::relaxed_field;
-use super::content::{HeaderFields, SigningContent};
+use super::content::{HeaderFields, ReadContent, SIGNATURE_FIELD};
 use super::{DkimKey, FIELDS_LIMIT, Unsignable};
 use crate::smtp::address::Domain;
 use data_encoding::BASE64;
@@ -29,15 +29,14 @@ pub(crate) struct DkimSigner<'a> {
     pub(crate) key: &'a DkimKey,
 }
 
-impl SigningContent {
+impl ReadContent {
     /// The fields of the signatures, each with its line end, for the top of the message. `at` is when, in
     /// seconds since 1970.
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn sign(self, signers: &[DkimSigner<'_>], which: &SignedFields, at: i64) -> Result<String, Unsignable> {
-        let (header, body_hash) = self.finish();
-        let fields = HeaderFields::of_header(&header);
+    pub(crate) fn sign(&self, signers: &[DkimSigner<'_>], which: &SignedFields, at: i64) -> Result<String, Unsignable> {
+        let fields = HeaderFields::of_header(&self.header);
         let (names, signed) = chosen(&fields, which)?;
         let mut all = String::new();
         for signer in signers {
@@ -51,10 +50,10 @@ impl SigningContent {
             field.word(&format!("h={}", names.first().map_or("", String::as_str)));
             names.iter().skip(1).for_each(|name| field.more(&format!(":{name}")));
             field.more(";");
-            field.word(&format!("bh={};", BASE64.encode(&body_hash)));
+            field.word(&format!("bh={};", BASE64.encode(&self.relaxed)));
             field.word("b=");
             let mut data = signed.clone();
-            relaxed_field(b"DKIM-Signature", field.text.split("\r\n").map(str::as_bytes), &mut data);
+            relaxed_field(SIGNATURE_FIELD.as_bytes(), field.text.split("\r\n").map(str::as_bytes), &mut data);
             field.text_anywhere(&BASE64.encode(&signer.key.sign(&data)?));
             all.push_str("DKIM-Signature:");
             all.push_str(&field.text);
