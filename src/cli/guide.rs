@@ -35,6 +35,11 @@ const fn orders(nothing: &'static str) -> [(Exit, &'static str); 5] {
     [(Exit::Nothing, nothing), ASKS[0], ASKS[1], ASKS[2], ASKS[3]]
 }
 
+/// A command that ends as every one does.
+const fn simple(command: &'static str, examples: &'static [Example]) -> Guide {
+    Guide { command, examples, exits: &[], more: "" }
+}
+
 const NOT_ALL: &str = "nothing fits, or a message is in delivery at the moment";
 
 /// Every command that does something.
@@ -379,51 +384,29 @@ pub(crate) const GUIDES: &[Guide] = &[
         exits: &orders("that is not suspended"),
         more: "",
     },
-    Guide {
-        command: "user add",
-        examples: &[
-            (
-                "relay user add scanner --sender scanner@example.org --file /etc/relay/users",
-                "asks for the password, twice",
-            ),
+    simple(
+        "user add",
+        &[
+            ("relay user add scanner --sender scanner@example.org --file /etc/relay/users", "asks for the password"),
             ("relay user add anna --role helpdesk --file /etc/relay/admins", "for the admin port"),
         ],
-        exits: &[],
-        more: "",
-    },
-    Guide {
-        command: "user token",
-        examples: &[("relay user token monitor --role look --file /etc/relay/admins", "its last line is the token")],
-        exits: &[],
-        more: "",
-    },
-    Guide {
-        command: "user vouch",
-        examples: &[(
-            "relay user vouch anna --role helpdesk --file /etc/relay/admins",
-            "the proxy asks for the password",
-        )],
-        exits: &[],
-        more: "",
-    },
+    ),
+    simple(
+        "user token",
+        &[("relay user token monitor --role look --file /etc/relay/admins", "its last line is the token")],
+    ),
+    simple(
+        "user vouch",
+        &[("relay user vouch anna --role helpdesk --file /etc/relay/admins", "the proxy asks for the password")],
+    ),
     Guide {
         command: "user list",
         examples: &[("relay user list --file /etc/relay/users", "who may log in")],
         exits: &[(Exit::Io, "")],
         more: "",
     },
-    Guide {
-        command: "user remove",
-        examples: &[("relay user remove scanner --file /etc/relay/users", "that user may no longer log in")],
-        exits: &[],
-        more: "",
-    },
-    Guide {
-        command: "user hash",
-        examples: &[("relay user hash", "for a file that something else writes")],
-        exits: &[],
-        more: "",
-    },
+    simple("user remove", &[("relay user remove scanner --file /etc/relay/users", "that user may no longer log in")]),
+    simple("user hash", &[("relay user hash", "for a file that something else writes")]),
     Guide {
         command: "log-level",
         examples: &[

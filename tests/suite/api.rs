@@ -3,6 +3,7 @@
 
 use crate::http::{HttpAnswer, http};
 use crate::relay::{SENDER, World, lab, says, until};
+use dane_relay::command::queue::page::MOST_OF_PAGE;
 use dane_relay::config::users::{NewToken, UserRole, new_token, with_user};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::{LabBuilder, TroubleAt};
@@ -43,6 +44,15 @@ impl ApiScene {
         let id = scene.world.mail(&["bob@busy.test"]).await;
         scene.until_tried(id).await;
         (scene, id)
+    }
+
+    /// The order, once the message is not in delivery any more.
+    async fn done(&self, order: &Value) -> Value {
+        let done = || async {
+            let sum = self.ask(UserRole::Operator, "POST acts", order).await.json();
+            (sum["acted"] == 1).then_some(sum)
+        };
+        until(done, "the end of the delivery").await
     }
 
     async fn until_tried(&self, id: QueueId) {
@@ -208,15 +218,17 @@ async fn each_role_may_what_it_is_for_and_no_more() {
     let (scene, id) = ApiScene::busy().await;
     let act = |act: &str| json!({ "act": act, "id": [id], "reason": "a test" });
     let user = json!({ "kind": "user", "name": "eve", "reason": "a test" });
+    scene.done(&act("hold")).await;
+    // Held first: what is in delivery is left alone.
     let orders = [
+        ("POST acts", act("hold"), Operator),
+        ("GET messages/{id}/content", Value::Null, Operator),
         ("POST acts", act("retry"), HelpDesk),
         ("POST checks", json!({ "domain": "good.test" }), HelpDesk),
-        ("POST acts", act("hold"), Operator),
-        ("POST acts", act("release"), Operator),
         ("POST suspensions", user, Operator),
         ("DELETE suspensions?kind=user&name=eve", Value::Null, Operator),
-        ("GET messages/{id}/content", Value::Null, Operator),
         ("POST acts", act("delete"), Operator),
+        ("POST acts", act("release"), Operator),
     ];
     for (request, body, needed) in orders {
         let request = request.replace("{id}", &id.to_string());
@@ -237,7 +249,7 @@ async fn each_role_may_what_it_is_for_and_no_more() {
 async fn who_did_what_and_why_stands_in_the_story_of_the_message() {
     let (scene, id) = ApiScene::busy().await;
     let order = json!({ "act": "hold", "domain": "busy.test", "reason": "the customer asked\u{202e}<script>" });
-    let held = scene.ask(UserRole::Operator, "POST acts", &order).await.json();
+    let held = scene.done(&order).await;
     assert_eq!((&held["acted"], &held["messages"][0]["result"]), (&json!(1), &json!("done")), "{held}");
     let content = scene.get(UserRole::Operator, &format!("messages/{id}/content")).await;
     assert!(content.body.ends_with(&crate::relay::content("bob@busy.test")), "{content:?}");
@@ -272,6 +284,9 @@ async fn pages_follow_each_other_in_both_orders_and_nothing_is_left_out() {
             seen.reverse();
         }
         assert_eq!(seen, ids, "{sort}");
+    }
+    for (limit, status) in [(MOST_OF_PAGE, 200), (MOST_OF_PAGE + 1, 400)] {
+        assert_eq!(scene.get(UserRole::Look, &format!("queue?limit={limit}")).await.status, status, "{limit}");
     }
     let page = scene.get(UserRole::Look, "queue?domain=good.test").await.json();
     assert_eq!((&page["messages"], &page["next"]), (&json!([]), &Value::Null));

@@ -19,6 +19,8 @@ mod alignment;
 mod api;
 mod archive;
 mod authoritative;
+#[cfg(feature = "interop")] // Chromium, its driver and axe-core
+mod browser;
 mod check;
 mod check_bundle;
 mod check_evidence;

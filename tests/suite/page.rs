@@ -73,7 +73,7 @@ impl PageScene {
     }
 
     /// Waits until the message was tried.
-    async fn until_tried(&self, browser: &Browser) {
+    pub(crate) async fn until_tried(&self, browser: &Browser) {
         let id = self.id;
         let tried =
             async || browser.get(&format!("/find?q={id}")).await.body.contains("rejected-for-now").then_some(());

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub const MOST_OF_PAGE: usize = 500;
 
 /// Messages that are looked at for one page: where few fit, a page may be short and not the last.
-const MOST_LOOKED_AT: usize = 5_000;
+const MOST_LOOKED_AT: usize = 1_000;
 
 /// Which page is wanted.
 #[derive(Clone, Debug)]

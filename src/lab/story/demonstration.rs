@@ -4,19 +4,22 @@
 //! words, the inboxes of the MX hosts, and the NDRs that reached the sender's mail server.
 
 use crate::clock::Clock;
+use crate::command::queue::Filter;
 use crate::config::Config;
 use crate::config::users::{UserRole, hash, with_user};
 use crate::envelope::QueueId;
 use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::dns::zone::AnswerFault;
-use crate::lab::mx::behaviour::Received;
+use crate::lab::mx::behaviour::{Received, reply};
 use crate::lab::mx::client::SmtpClient;
 use crate::lab::tls::certificate::Tlsa;
-use crate::lab::{Lab, bad};
+use crate::lab::{Lab, Trouble, TroubleAt, bad};
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};
+use crate::service::control::{self, ControlReply, Request};
 use crate::service::start;
+use crate::spool::event::Act;
 use crate::text::paragraph;
 use hickory_proto::rr::RecordType;
 use mail_parser::{MessageParser, MimeHeaders};
@@ -36,6 +39,12 @@ const CONFIG_FILE: &str = "relay.toml";
 const USER: &str = "demo";
 /// With which password.
 const PASSWORD: &str = "demonstration";
+/// From one look at a message that is in delivery to the next.
+const BREATH: Duration = Duration::from_millis(200);
+/// So many looks, in which it would have expired.
+const LOOKS: usize = 20;
+/// Whose server wants the message later.
+const LATER: &str = "carol@later.test";
 /// The sender of all messages.
 const SENDER: &str = "alice@office.test";
 
@@ -125,6 +134,7 @@ pub async fn tell(out: &mut impl Write, stay: Option<impl Future<Output = ()>>) 
             writeln!(out, "  relay check {domain} --config {}", file.display())?;
         }
         writeln!(out, "  curl http://{}/metrics", relay.admin)?;
+        wait_for_the_page(smtp, directory.path()).await?;
         writeln!(out, "\nThe page for the help desk: http://{}/ as {USER} with the password {PASSWORD}", relay.admin)?;
         stay.await;
     }
@@ -133,7 +143,29 @@ pub async fn tell(out: &mut impl Write, stay: Option<impl Future<Output = ()>>) 
     Ok(good == CHAPTERS.len() && ndrs.len() == returned)
 }
 
+/// A message that is held, so that something waits for whoever looks at the page: nothing else outlives the story.
+async fn wait_for_the_page(smtp: SocketAddr, directory: &Path) -> io::Result<()> {
+    let mut client = SmtpClient::ready(smtp).await?.starttls("relay.office.test").await?;
+    client.send(SENDER, &[LATER], format!("From: <{SENDER}>\r\nTo: <{LATER}>\r\n\r\nHello!\r\n").as_bytes()).await?;
+    client.quit().await?;
+    let reason = Some("so that there is something to look at".to_owned());
+    let filter = Filter { domain: LATER.split_once('@').map(|(_, domain)| domain.to_owned()), ..Filter::default() };
+    let order = Request::Act { act: Act::Hold, filter, reason };
+    let mut held = 0;
+    // While it is in delivery it is left alone.
+    for _ in 0..LOOKS {
+        if held > 0 {
+            break;
+        }
+        tokio::time::sleep(BREATH).await;
+        let each = |answer| held += usize::from(matches!(answer, ControlReply::Acted { .. }));
+        control::ask(&directory.join("spool"), &order, each).await.map_err(bad)?;
+    }
+    Ok(())
+}
+
 async fn internet() -> io::Result<Lab> {
+    let later = Trouble::Reply(reply("451 4.7.1 greylisted, come back later").map_err(bad)?);
     Lab::builder()
         .domain("office.test", |d| d)
         .domain("dane.test", |d| d.host(|h| h.and_misfits(5).known(&["bob"])))
@@ -143,6 +175,7 @@ async fn internet() -> io::Result<Lab> {
         .domain("forged.test", |d| {
             d.fault("mx.forged.test", RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus))
         })
+        .domain("later.test", |d| d.host(|h| h.trouble(TroubleAt::Rcpt, later)))
         .start()
         .await
 }

@@ -5,7 +5,7 @@
 use crate::accept::tls::ListenerFiles;
 use crate::config::users::Users;
 use rustls::ServerConfig;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -13,17 +13,21 @@ use tokio_util::sync::CancellationToken;
 const READ_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
-pub(in crate::service) struct AdminGate(RwLock<ListenerFiles>);
+pub(in crate::service) struct AdminGate {
+    files: RwLock<ListenerFiles>,
+    /// What was told last of the file of users: visitors must not fill the log with it.
+    told: Mutex<Option<String>>,
+}
 
 impl AdminGate {
     /// With what was read.
     pub(in crate::service) fn new(files: ListenerFiles) -> Self {
-        Self(RwLock::new(files))
+        Self { files: RwLock::new(files), told: Mutex::default() }
     }
 
     /// Another configuration names other files, or the same, read again.
     pub(in crate::service) fn replace(&self, files: ListenerFiles) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = files;
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
     }
 
     /// What handshakes are made with; none where the port speaks in clear.
@@ -35,14 +39,29 @@ impl AdminGate {
     /// to read it.
     pub(in crate::service) fn users(&self) -> Option<Arc<Users>> {
         let users = self.files().users?;
-        if let Err(fault) = users.reload() {
-            tracing::warn!(%fault, "the file of users of the admin port cannot be used; those before stay");
+        match users.reload() {
+            Ok(None) => {}
+            Ok(Some(_)) => *self.told() = None,
+            Err(fault) => self.tell(fault.to_string()),
         }
         Some(users.users())
     }
 
+    /// Once for each fault.
+    fn tell(&self, fault: String) {
+        let mut told = self.told();
+        if told.as_ref() != Some(&fault) {
+            tracing::warn!(%fault, "the file of users of the admin port cannot be used; those before stay");
+            *told = Some(fault);
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn files(&self) -> ListenerFiles {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.files.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -36,11 +36,11 @@ pub(in crate::service::admin) struct Bounded {
     places: Arc<Semaphore>,
     deadlines: Deadlines,
     /// Connections whose handshake is made beside the others.
-    shaken: (mpsc::Sender<Shaken>, mpsc::Receiver<Shaken>),
+    shaken: (mpsc::Sender<AdminArrival>, mpsc::Receiver<AdminArrival>),
 }
 
 /// A connection whose handshake is done, and whence it came.
-type Shaken = (AdminConnection, SocketAddr);
+type AdminArrival = (AdminConnection, SocketAddr);
 
 /// How long is waited for a client.
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ impl Bounded {
     }
 
     /// A connection in clear is there at once; one in TLS comes after its handshake.
-    fn begin(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Option<Shaken> {
+    fn begin(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Option<AdminArrival> {
         let deadlines = self.deadlines;
         let Some(tls) = self.gate.tls() else {
             return Some((AdminConnection::new(AdminStream::Clear(stream), deadlines, place), peer));

@@ -7,6 +7,7 @@ use crate::pipeline::operate::{Acted, Order};
 use crate::service::operator::Operator;
 use crate::spool::event::{Act, Actor};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -39,16 +40,22 @@ pub(super) struct ActedMessage {
     pub(super) result: &'static str,
 }
 
-/// Carries an order out.
+/// Carries an order out. Once begun it goes on, also where whoever gave it goes away: a message that was taken out of
+/// the queue for it has to go back.
 ///
 /// # Errors
 /// Why it cannot be carried out further, in words.
-pub(super) async fn carry_out(operator: &Operator, wanted: &ActWanted, user: &str) -> Result<ActSum, String> {
+pub(super) async fn carry_out(operator: &Arc<Operator>, wanted: ActWanted, user: &str) -> Result<ActSum, String> {
     let ActWanted { act, filter, reason } = wanted;
-    let order = Order { act: *act, actor: Actor::user(user, reason.as_deref()) };
+    let order = Order { act, actor: Actor::user(user, reason.as_deref()) };
+    let carried_out = tokio::spawn(to_the_end(Arc::clone(operator), order, filter)).await;
+    carried_out.unwrap_or_else(|bug| Err(bug.to_string()))
+}
+
+async fn to_the_end(operator: Arc<Operator>, order: Order, filter: Filter) -> Result<ActSum, String> {
     let looking = async {
         let ledger = operator.ledger().await?;
-        filter.select_at_most(ledger.as_ref(), *act, MOST, operator.now()).await
+        filter.select_at_most(ledger.as_ref(), order.act, MOST, operator.now()).await
     };
     let selected = match timeout(LOOKING, looking).await {
         Ok(selected) => selected.map_err(|error| error.to_string())?,
@@ -73,9 +80,9 @@ pub(super) async fn carry_out(operator: &Operator, wanted: &ActWanted, user: &st
 ///
 /// # Errors
 /// Why it cannot be recorded.
-pub(super) async fn record_reading(operator: &Operator, id: QueueId, user: &str) -> Result<(), String> {
+pub(super) async fn record_reading(operator: &Arc<Operator>, id: QueueId, user: &str) -> Result<(), String> {
     let filter = Filter { id: vec![id], ..Filter::default() };
-    let sum = carry_out(operator, &ActWanted { act: Act::Read, filter, reason: None }, user).await?;
+    let sum = carry_out(operator, ActWanted { act: Act::Read, filter, reason: None }, user).await?;
     match sum.acted {
         0 => Err("that it is read cannot be recorded now: the message is in delivery, or has its end".to_owned()),
         _ => Ok(()),

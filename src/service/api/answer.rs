@@ -2,13 +2,15 @@
 
 use super::Api;
 use super::acts;
-use super::question::{ActWanted, ApiQuestion, needed_for};
+use super::question::{ActWanted, ApiOrder, ApiQuestion, needed_for};
 use super::summary::CountedQueue;
-use super::visitor::{Proof, Visitor};
+use super::visitor::{LoginProof, Visitor};
 use crate::accept::suspended::Suspension;
 use crate::check::posture;
+use crate::clock::Timestamp;
 use crate::command::content::{self, ContentPart};
 use crate::command::queue::page;
+use crate::command::queue::summary::QueueSummary;
 use crate::command::{incidents, json, policy_list, why};
 use crate::config::Config;
 use crate::config::users::UserRole;
@@ -46,16 +48,24 @@ pub(super) enum ApiAnswer {
     Events(watch::Receiver<CheckProgress>),
 }
 
+/// What waited at a moment.
+#[derive(Serialize)]
+struct CountedAnswer<'a> {
+    at: Timestamp,
+    #[serde(flatten)]
+    summary: &'a QueueSummary,
+}
+
 /// Why there is none.
 #[derive(Debug)]
-pub(super) struct AnswerFault {
-    /// What kind of fault.
+pub(super) struct ApiFault {
+    /// As a status of HTTP.
     pub(super) status: StatusCode,
-    /// In words.
+    /// The fault in words.
     pub(super) why: String,
 }
 
-impl AnswerFault {
+impl ApiFault {
     pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
         Self { status, why: why.into() }
     }
@@ -73,14 +83,14 @@ impl AnswerFault {
     }
 }
 
-impl From<LedgerError> for AnswerFault {
+impl From<LedgerError> for ApiFault {
     fn from(error: LedgerError) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }
 
 /// Answers; the role for the way has been looked at.
-pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) -> Result<ApiAnswer, AnswerFault> {
+pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
     let json = match question {
         ApiQuestion::Me => me(api, visitor),
         ApiQuestion::OpenApi => OPEN_API.to_owned(),
@@ -90,12 +100,8 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
             json::object(&page::page(ledger.as_ref(), &wanted, api.operator.now()).await?)
         }
         ApiQuestion::Summary => match api.summary.counted(&api.operator, COUNTING).await {
-            Some(CountedQueue { at, summary }) => {
-                let mut counted = json::value(&*summary);
-                counted["at"] = json::value(&at);
-                json::object(&counted)
-            }
-            None => return Err(AnswerFault::new(StatusCode::SERVICE_UNAVAILABLE, "it is being counted: ask again")),
+            Some(CountedQueue { at, summary }) => json::object(&CountedAnswer { at, summary: &summary }),
+            None => return Err(ApiFault::new(StatusCode::SERVICE_UNAVAILABLE, "it is being counted: ask again")),
         },
         ApiQuestion::Stories { subject, limit } => {
             let ledger = api.operator.ledger().await?;
@@ -108,7 +114,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
         ApiQuestion::Posture => json::list("domains", &blocking(api, posture::view::list).await?),
         ApiQuestion::PostureOf(domain) => {
             let known = blocking(api, move |config| posture::view::show(config, &domain)).await?;
-            json::object(&known.ok_or_else(AnswerFault::not_found)?)
+            json::object(&known.ok_or_else(ApiFault::not_found)?)
         }
         ApiQuestion::Exceptions => json::object(&api.operator.pipeline().out.exceptions_now()),
         ApiQuestion::Policies => json::list("policies", &policies(api).await?),
@@ -120,46 +126,45 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
         ApiQuestion::Checks => json::list("checks", &api.checks.all()),
         ApiQuestion::Check(id) => json::object(&*followed(api, &id)?.borrow()),
         ApiQuestion::CheckEvents(id) => return Ok(ApiAnswer::Events(followed(api, &id)?)),
-        order @ (ApiQuestion::Suspensions
-        | ApiQuestion::Act(_)
-        | ApiQuestion::Suspend(_)
-        | ApiQuestion::Resume { .. }
-        | ApiQuestion::StartCheck(_)
-        | ApiQuestion::CancelCheck(_)) => return Box::pin(obey(api, order, visitor)).await,
+        ApiQuestion::Suspensions => suspended_json(&suspended(api, SuspensionOrder::Look, visitor).await?),
+        ApiQuestion::Order(order) => return Box::pin(obey(api, order, visitor)).await,
     };
     Ok(ApiAnswer::Json(json))
 }
 
 /// What changes something.
-async fn obey(api: &Api, order: ApiQuestion, visitor: &Visitor) -> Result<ApiAnswer, AnswerFault> {
-    let order = match order {
-        ApiQuestion::Act(wanted) => return Ok(ApiAnswer::Json(json::object(&act(api, &wanted, visitor).await?))),
-        ApiQuestion::StartCheck(domain) => {
+async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
+    let json = match order {
+        ApiOrder::Act(wanted) => json::object(&act(api, wanted, visitor).await?),
+        ApiOrder::StartCheck(domain) => {
             let out = api.operator.pipeline().out.clone();
             let begun = api.checks.begin(&out.config, out.clock, domain, &visitor.name);
-            let begun = begun.map_err(|why| AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, why))?;
+            let begun = begun.map_err(|why| ApiFault::new(StatusCode::TOO_MANY_REQUESTS, why))?;
             return Ok(ApiAnswer::Begun(json::object(&begun)));
         }
-        ApiQuestion::CancelCheck(id) => {
-            let ended = api.checks.cancel(&id).await.ok_or_else(AnswerFault::not_found)?;
-            return Ok(ApiAnswer::Json(json::object(&ended)));
+        ApiOrder::CancelCheck(id) => json::object(&api.checks.cancel(&id).await.ok_or_else(ApiFault::not_found)?),
+        ApiOrder::Suspend(suspension) => {
+            let order = SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..suspension });
+            suspended_json(&suspended(api, order, visitor).await?)
         }
-        ApiQuestion::Suspend(suspension) => {
-            SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..suspension })
+        ApiOrder::Resume { kind, name } => {
+            suspended_json(&suspended(api, SuspensionOrder::Resume { kind, name }, visitor).await?)
         }
-        ApiQuestion::Resume { kind, name } => SuspensionOrder::Resume { kind, name },
-        _looks => SuspensionOrder::Look,
     };
-    Ok(ApiAnswer::Json(json::object(&json!({ "suspended": json::value(&suspended(api, order, visitor).await?) }))))
+    Ok(ApiAnswer::Json(json))
+}
+
+fn suspended_json(suspended: &[Suspension]) -> String {
+    json::list("suspended", &suspended)
 }
 
 /// An order about what waits, where the role allows it.
-pub(super) async fn act(api: &Api, wanted: &ActWanted, visitor: &Visitor) -> Result<acts::ActSum, AnswerFault> {
+pub(super) async fn act(api: &Api, wanted: ActWanted, visitor: &Visitor) -> Result<acts::ActSum, ApiFault> {
     let needs = needed_for(wanted.act);
     if visitor.role < needs {
-        return Err(AnswerFault::denied(needs));
+        return Err(ApiFault::denied(needs));
     }
-    acts::carry_out(&api.operator, wanted, &visitor.name).await.map_err(AnswerFault::conflict)
+    acts::carry_out(&api.operator, wanted, &visitor.name).await.map_err(ApiFault::conflict)
 }
 
 /// Who is suspended, once that is done.
@@ -167,58 +172,58 @@ pub(super) async fn suspended(
     api: &Api,
     order: SuspensionOrder,
     visitor: &Visitor,
-) -> Result<Vec<Suspension>, AnswerFault> {
+) -> Result<Vec<Suspension>, ApiFault> {
     let resumes = matches!(order, SuspensionOrder::Resume { .. });
-    let SuspendedNow { suspended, changed } = api.operator.suspended(order).await.map_err(AnswerFault::conflict)?;
+    let SuspendedNow { suspended, changed } = api.operator.suspended(order).await.map_err(ApiFault::conflict)?;
     if changed {
         tracing::warn!(user = visitor.name, suspended = suspended.len(), "suspensions were changed at the admin port");
     }
-    if resumes && !changed { Err(AnswerFault::not_found()) } else { Ok(suspended) }
+    if resumes && !changed { Err(ApiFault::not_found()) } else { Ok(suspended) }
 }
 
 fn me(api: &Api, visitor: &Visitor) -> String {
     let proof = match visitor.proof {
-        Proof::Token => "token",
-        Proof::Session(_) => "session",
-        Proof::Vouched => "proxy",
+        LoginProof::Token => "token",
+        LoginProof::Session(_) => "session",
+        LoginProof::Vouched => "proxy",
     };
     let csrf = visitor.form_subject().map(|of| api.sessions().form_token(&of));
     json::object(&json!({ "name": visitor.name, "role": visitor.role.word(), "by": proof, "csrf_token": csrf }))
 }
 
-async fn content(api: &Api, id: QueueId, visitor: &Visitor) -> Result<ApiAnswer, AnswerFault> {
+async fn content(api: &Api, id: QueueId, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
     let ledger = api.operator.ledger().await?;
     if ledger.message(id).await?.is_none() {
-        return Err(AnswerFault::not_found());
+        return Err(ApiFault::not_found());
     }
-    acts::record_reading(&api.operator, id, &visitor.name).await.map_err(AnswerFault::conflict)?;
+    acts::record_reading(&api.operator, id, &visitor.name).await.map_err(ApiFault::conflict)?;
     let content = content::content(ledger.as_ref(), id, ContentPart::Whole).await?;
-    content.map(ApiAnswer::Content).ok_or_else(AnswerFault::not_found)
+    content.map(ApiAnswer::Content).ok_or_else(ApiFault::not_found)
 }
 
 /// The policies that are kept.
-pub(super) async fn policies(api: &Api) -> Result<Vec<policy_list::KeptPolicy>, AnswerFault> {
+pub(super) async fn policies(api: &Api) -> Result<Vec<policy_list::KeptPolicy>, ApiFault> {
     let now = api.operator.now();
     let read = blocking(api, move |config| policy_list::list(config, now).map_err(|fault| fault.to_string())).await?;
-    read.map_err(|why| AnswerFault::new(StatusCode::INTERNAL_SERVER_ERROR, why))
+    read.map_err(|why| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, why))
 }
 
 /// What is read from small files of the spool.
 pub(super) async fn blocking<T: Send + 'static>(
     api: &Api,
     read: impl FnOnce(&Config) -> T + Send + 'static,
-) -> Result<T, AnswerFault> {
+) -> Result<T, ApiFault> {
     let pipeline: Arc<Pipeline> = api.operator.pipeline();
     let done = tokio::task::spawn_blocking(move || read(&pipeline.out.config)).await;
-    done.map_err(|bug| AnswerFault::new(StatusCode::INTERNAL_SERVER_ERROR, bug.to_string()))
+    done.map_err(|bug| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, bug.to_string()))
 }
 
-fn followed(api: &Api, id: &str) -> Result<watch::Receiver<CheckProgress>, AnswerFault> {
-    api.checks.follow(id).ok_or_else(AnswerFault::not_found)
+fn followed(api: &Api, id: &str) -> Result<watch::Receiver<CheckProgress>, ApiFault> {
+    api.checks.follow(id).ok_or_else(ApiFault::not_found)
 }
 
 /// A fault as JSON.
-pub(super) fn fault_json(fault: &AnswerFault) -> String {
+pub(super) fn fault_json(fault: &ApiFault) -> String {
     #[derive(Serialize)]
     struct FaultBody<'a> {
         error: &'a str,

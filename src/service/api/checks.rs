@@ -50,7 +50,7 @@ pub(super) struct CheckProgress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum CheckState {
-    /// It does.
+    /// It goes on.
     Running,
     /// It has ended with a verdict.
     Done,

@@ -21,7 +21,7 @@ use crate::service::admin::FurtherRoutes;
 use crate::service::admin::gate::AdminGate;
 use crate::service::admin::listener::AdminPeer;
 use crate::service::operator::Operator;
-use answer::{AnswerFault, ApiAnswer, answer, fault_json};
+use answer::{ApiAnswer, ApiFault, answer, fault_json};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -30,7 +30,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use checks::{CheckProgress, CheckState, Checks};
 use futures_util::stream;
-use pace::{Pace, PaceVerdict};
+use pace::{PaceVerdict, VisitorPace};
 use question::{ApiRequest, QuestionFault, ROOT};
 use rates::Rates;
 use sessions::Sessions;
@@ -79,7 +79,7 @@ pub(super) struct Api {
     sessions: Mutex<Sessions>,
     logins: Logins,
     rates: Mutex<Rates>,
-    pace: Mutex<Pace>,
+    pace: Mutex<VisitorPace>,
     places: Semaphore,
     followers: Arc<Semaphore>,
 }
@@ -163,7 +163,7 @@ async fn handled(api: &Api, request: Request) -> Response {
     match timeout(PATIENCE, Box::pin(answering)).await {
         Ok(response) => response,
         Err(_elapsed) => {
-            refused(&AnswerFault::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long: ask again, or for less"))
+            refused(&ApiFault::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long: ask again, or for less"))
         }
     }
 }
@@ -182,7 +182,7 @@ async fn by_interface(api: &Api, visit: &Visit) -> Response {
     }
 }
 
-async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, AnswerFault> {
+async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, ApiFault> {
     let visitor = known_visitor(api, visit).await?;
     let request = ApiRequest {
         method: visit.method.as_str(),
@@ -193,7 +193,7 @@ async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, AnswerFault> {
     };
     let route = request.route().map_err(fault_of)?;
     if visitor.role < route.needs {
-        return Err(AnswerFault::denied(route.needs));
+        return Err(ApiFault::denied(route.needs));
     }
     if !visitor::only_looks(&visit.method) {
         let offered = visit.headers.get(FORM_TOKEN_FIELD).and_then(|value| value.to_str().ok());
@@ -204,8 +204,8 @@ async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, AnswerFault> {
 }
 
 /// Who asks, where they may ask at all.
-async fn known_visitor(api: &Api, visit: &Visit) -> Result<Visitor, AnswerFault> {
-    let unknown = || AnswerFault::new(StatusCode::UNAUTHORIZED, "log in, or bring a token");
+async fn known_visitor(api: &Api, visit: &Visit) -> Result<Visitor, ApiFault> {
+    let unknown = || ApiFault::new(StatusCode::UNAUTHORIZED, "log in, or bring a token");
     let gate = Arc::clone(&api.gate);
     let users = tokio::task::spawn_blocking(move || gate.users()).await.ok().flatten().ok_or_else(unknown)?;
     let pipeline = api.operator.pipeline();
@@ -215,23 +215,23 @@ async fn known_visitor(api: &Api, visit: &Visit) -> Result<Visitor, AnswerFault>
     let pace = api.pace.lock().unwrap_or_else(PoisonError::into_inner).one_more(&visitor.name, now);
     match pace {
         PaceVerdict::Come => Ok(visitor),
-        PaceVerdict::Wait => Err(AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, "too many questions: wait a second")),
+        PaceVerdict::Wait => Err(ApiFault::new(StatusCode::TOO_MANY_REQUESTS, "too many questions: wait a second")),
     }
 }
 
 /// What changes something comes from a page of ours, where a browser sent it.
-fn not_forged(api: &Api, visit: &Visit, visitor: &Visitor, offered: &str) -> Result<(), AnswerFault> {
+fn not_forged(api: &Api, visit: &Visit, visitor: &Visitor, offered: &str) -> Result<(), ApiFault> {
     let Some(subject) = visitor.form_subject() else { return Ok(()) };
     let genuine = visitor::is_same_origin(&visit.headers) && api.sessions().is_form_token(&subject, offered);
     let forged = "the form token is missing or old: load the page again";
-    if genuine { Ok(()) } else { Err(AnswerFault::new(StatusCode::FORBIDDEN, forged)) }
+    if genuine { Ok(()) } else { Err(ApiFault::new(StatusCode::FORBIDDEN, forged)) }
 }
 
-fn fault_of(fault: QuestionFault) -> AnswerFault {
+fn fault_of(fault: QuestionFault) -> ApiFault {
     match fault {
-        QuestionFault::NotFound => AnswerFault::new(StatusCode::NOT_FOUND, "there is no such thing"),
-        QuestionFault::Method => AnswerFault::new(StatusCode::METHOD_NOT_ALLOWED, "not by this method"),
-        QuestionFault::Malformed(why) => AnswerFault::new(StatusCode::BAD_REQUEST, why),
+        QuestionFault::NotFound => ApiFault::new(StatusCode::NOT_FOUND, "there is no such thing"),
+        QuestionFault::Method => ApiFault::new(StatusCode::METHOD_NOT_ALLOWED, "not by this method"),
+        QuestionFault::Malformed(why) => ApiFault::new(StatusCode::BAD_REQUEST, why),
     }
 }
 
@@ -239,7 +239,7 @@ fn json_response(status: StatusCode, json: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-fn refused(fault: &AnswerFault) -> Response {
+fn refused(fault: &ApiFault) -> Response {
     let mut response = json_response(fault.status, fault_json(fault));
     if fault.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -250,7 +250,7 @@ fn refused(fault: &AnswerFault) -> Response {
 /// Each state of a check as an event, until it has ended.
 fn events(api: &Api, progress: watch::Receiver<CheckProgress>) -> Response {
     let Ok(place) = Arc::clone(&api.followers).try_acquire_owned() else {
-        return refused(&AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, "too many follow a check: ask for it itself"));
+        return refused(&ApiFault::new(StatusCode::TOO_MANY_REQUESTS, "too many follow a check: ask for it itself"));
     };
     let coming = stream::unfold(Some((progress, place)), |following| async {
         let (mut progress, place) = following?;

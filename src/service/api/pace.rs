@@ -12,7 +12,7 @@ const MOST: usize = 10_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Pace(BTreeMap<String, PaceOfOne>);
+pub(super) struct VisitorPace(BTreeMap<String, PaceOfOne>);
 
 #[derive(Debug)]
 struct PaceOfOne {
@@ -29,7 +29,7 @@ pub(super) enum PaceVerdict {
     Wait,
 }
 
-impl Pace {
+impl VisitorPace {
     /// One more request of that visitor.
     pub(super) fn one_more(&mut self, visitor: &str, now: Timestamp) -> PaceVerdict {
         if self.0.len() >= MOST && !self.0.contains_key(visitor) {
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn who_asks_too_much_waits_and_nobody_else_does() {
-        let (mut pace, now) = (Pace::default(), Timestamp(1_795_261_468_000));
+        let (mut pace, now) = (VisitorPace::default(), Timestamp(1_795_261_468_000));
         let came = (0..500).filter(|_| pace.one_more("script", now) == PaceVerdict::Come).count();
         assert_eq!(came, BURST as usize);
         assert_eq!(pace.one_more("anna", now), PaceVerdict::Come);

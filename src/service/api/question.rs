@@ -62,6 +62,13 @@ pub(super) enum ApiQuestion {
     Check(String),
     /// Its progress, as it comes.
     CheckEvents(String),
+    /// Something is to change.
+    Order(ApiOrder),
+}
+
+/// What is ordered.
+#[derive(Debug)]
+pub(super) enum ApiOrder {
     /// Does something with what waits.
     Act(ActWanted),
     /// Lets nothing further in from somebody.
@@ -86,7 +93,7 @@ pub(super) struct ActWanted {
     pub(super) act: Act,
     /// The messages and recipients that it is done with.
     pub(super) filter: Filter,
-    /// Why.
+    /// The reason given.
     pub(super) reason: Option<String>,
 }
 
@@ -228,15 +235,15 @@ impl ApiRequest<'_> {
             ("GET", "posture/{}") => ApiQuestion::PostureOf(domain(name)?),
             ("GET", "exceptions") => ApiQuestion::Exceptions,
             ("GET", "suspensions") => ApiQuestion::Suspensions,
-            ("POST", "suspensions") => ApiQuestion::Suspend(self.suspension()?),
-            ("DELETE", "suspensions") => self.resume()?,
+            ("POST", "suspensions") => ApiQuestion::Order(ApiOrder::Suspend(self.suspension()?)),
+            ("DELETE", "suspensions") => ApiQuestion::Order(self.resume()?),
             ("GET", "policies") => ApiQuestion::Policies,
             ("GET", "tls-reports") => ApiQuestion::TlsReports,
-            ("POST", "acts") => ApiQuestion::Act(self.act()?),
+            ("POST", "acts") => ApiQuestion::Order(ApiOrder::Act(self.act()?)),
             ("GET", "checks") => ApiQuestion::Checks,
-            ("POST", "checks") => ApiQuestion::StartCheck(self.json::<CheckBody>()?.domain),
+            ("POST", "checks") => ApiQuestion::Order(ApiOrder::StartCheck(self.json::<CheckBody>()?.domain)),
             ("GET", "checks/{}") => ApiQuestion::Check(name.to_owned()),
-            ("DELETE", "checks/{}") => ApiQuestion::CancelCheck(name.to_owned()),
+            ("DELETE", "checks/{}") => ApiQuestion::Order(ApiOrder::CancelCheck(name.to_owned())),
             ("GET", "checks/{}/events") => ApiQuestion::CheckEvents(name.to_owned()),
             _ => return Err(QuestionFault::NotFound),
         };
@@ -267,11 +274,12 @@ impl ApiRequest<'_> {
         let ActBody { act, domain, cause, older, sender, id, all, reason } = self.json()?;
         let one = [("domain", domain), ("cause", cause), ("older", older), ("sender", sender)];
         let conditions = one.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let scope = if all == Some(true) { ActScope::All } else { ActScope::Named };
         let mut filter = Filter::default();
         for (name, value) in conditions.chain(id.into_iter().map(|id| ("id", id))) {
             filter = filter.with(name, &value).map_err(|why| malformed(&format!("{name}: {why}")))?;
         }
-        wanted(act, filter, all == Some(true), reason).map_err(QuestionFault::Malformed)
+        wanted(act, filter, scope, reason).map_err(QuestionFault::Malformed)
     }
 
     fn suspension(&self) -> Result<Suspension, QuestionFault> {
@@ -279,7 +287,7 @@ impl ApiRequest<'_> {
         suspension(kind, &name, &reason, lasts.as_deref(), self.now).map_err(QuestionFault::Malformed)
     }
 
-    fn resume(&self) -> Result<ApiQuestion, QuestionFault> {
+    fn resume(&self) -> Result<ApiOrder, QuestionFault> {
         let (mut kind, mut known) = (None, None);
         for (name, value) in pairs(self.query) {
             match name.as_str() {
@@ -289,7 +297,7 @@ impl ApiRequest<'_> {
             }
         }
         match (kind, known) {
-            (Some(kind), Some(name)) => Ok(ApiQuestion::Resume { kind, name }),
+            (Some(kind), Some(name)) => Ok(ApiOrder::Resume { kind, name }),
             _ => Err(malformed("give kind (sender, user or destination) and name")),
         }
     }
@@ -326,15 +334,24 @@ pub(super) fn suspension(
     Suspension::new(kind, name.trim(), reason, lasts.map(|lasts| now.plus(lasts)))
 }
 
+/// What an order is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ActScope {
+    /// What its conditions name.
+    Named,
+    /// All that waits, where there is no condition.
+    All,
+}
+
 /// An order that names what it is about, and why it is given; a retry explains itself.
 ///
 /// # Errors
 /// What is missing.
-pub(super) fn wanted(act: Act, filter: Filter, all: bool, reason: Option<String>) -> Result<ActWanted, String> {
+pub(super) fn wanted(act: Act, filter: Filter, scope: ActScope, reason: Option<String>) -> Result<ActWanted, String> {
     if act == Act::Read {
         return Err("act: read the content by its own address".to_owned());
     }
-    if filter.is_everything() && !all {
+    if filter.is_everything() && scope == ActScope::Named {
         return Err("say which messages (id, domain, cause, older, sender), or all".to_owned());
     }
     let reason = reason.filter(|reason| !reason.trim().is_empty());
@@ -470,7 +487,7 @@ mod tests {
             assert!(why.contains(words), "{body}: {why}");
         }
         let retry = asked("POST", "/api/v1/acts", r#"{"act":"retry","all":true}"#).unwrap();
-        assert!(matches!(retry, ApiQuestion::Act(ActWanted { act: Act::Retry, reason: None, .. })));
+        assert!(matches!(retry, ApiQuestion::Order(ApiOrder::Act(ActWanted { act: Act::Retry, reason: None, .. }))));
         assert_eq!(needed_for(Act::Retry), UserRole::HelpDesk);
     }
 

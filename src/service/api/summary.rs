@@ -57,8 +57,7 @@ impl SummaryOfQueue {
             known.as_ref().is_some_and(|known| operator.now().since(known.at) < GOOD_FOR)
         };
         let _none_yet = tokio::time::timeout(patience, news.wait_for(is_fresh)).await;
-        let last = self.last.borrow().clone();
-        last
+        self.last.borrow().clone()
     }
 
     fn begin(&self, now: Timestamp) -> bool {

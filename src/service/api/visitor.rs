@@ -22,12 +22,12 @@ pub(super) struct Visitor {
     /// What the user may do.
     pub(super) role: UserRole,
     /// How that is known.
-    pub(super) proof: Proof,
+    pub(super) proof: LoginProof,
 }
 
 /// How it is known who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum LoginProof {
     /// A token, which no browser sends by itself.
     Token,
     /// The session of this name.
@@ -100,14 +100,14 @@ pub(super) fn set_cookie(session: &str, transport: AdminTransport) -> String {
 pub(super) fn visitor(claimed: Claimed, users: &Users, sessions: &mut Sessions, now: Timestamp) -> Option<Visitor> {
     let (name, proof) = match claimed {
         Claimed::Nobody => return None,
-        Claimed::Token(token) => return users.by_token(&token).and_then(|user| of(&user, Proof::Token)),
-        Claimed::Session(session) => (sessions.user(&session, now)?, Proof::Session(session)),
-        Claimed::Vouched(name) => (name, Proof::Vouched),
+        Claimed::Token(token) => return users.by_token(&token).and_then(|user| of(&user, LoginProof::Token)),
+        Claimed::Session(session) => (sessions.user(&session, now)?, LoginProof::Session(session)),
+        Claimed::Vouched(name) => (name, LoginProof::Vouched),
     };
     users.get(&name).and_then(|user| of(user, proof))
 }
 
-fn of(user: &User, proof: Proof) -> Option<Visitor> {
+fn of(user: &User, proof: LoginProof) -> Option<Visitor> {
     Some(Visitor { name: user.name.clone(), role: user.role?, proof })
 }
 
@@ -115,9 +115,9 @@ impl Visitor {
     /// What the form token of this visitor is made of; none where none is needed.
     pub(super) fn form_subject(&self) -> Option<String> {
         match &self.proof {
-            Proof::Token => None,
-            Proof::Session(session) => Some(format!("session {session}")),
-            Proof::Vouched => Some(format!("vouched {}", self.name)),
+            LoginProof::Token => None,
+            LoginProof::Session(session) => Some(format!("session {session}")),
+            LoginProof::Vouched => Some(format!("vouched {}", self.name)),
         }
     }
 }

@@ -1,15 +1,15 @@
 //! *Domain*: what is known of a receiving domain, and a check of it that can be watched.
 
-use super::super::answer::{AnswerFault, blocking, policies};
-use super::super::checks::CheckState;
-use super::super::visitor::Visitor;
-use super::super::{Api, Visit};
 use super::queue::{QueueRow, rows};
 use super::{Form, Frame, in_address, made, needs, pairs, see, shown};
 use crate::check::posture;
 use crate::command::queue::Filter;
 use crate::command::queue::page::{self, PageWanted};
 use crate::config::users::UserRole;
+use crate::service::api::answer::{ApiFault, blocking, policies};
+use crate::service::api::checks::CheckState;
+use crate::service::api::visitor::Visitor;
+use crate::service::api::{Api, Visit};
 use crate::smtp::address::Domain;
 use crate::spool::ledger::{WaitingFrom, WaitingOrder};
 use crate::text::harmless;
@@ -52,7 +52,7 @@ struct CheckPage {
 }
 
 /// The page.
-pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/domain");
     let asked = Form(pairs(visit.uri.query().unwrap_or_default()));
     let name = asked.one("name").trim().trim_start_matches('@').to_owned();
@@ -75,7 +75,7 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     made(&page)
 }
 
-async fn known(api: &Api, domain: &Domain, page: &mut DomainPage) -> Result<(), AnswerFault> {
+async fn known(api: &Api, domain: &Domain, page: &mut DomainPage) -> Result<(), ApiFault> {
     page.known = true;
     let asked = domain.clone();
     let posture = blocking(api, move |config| posture::view::show(config, &asked)).await?;
@@ -97,25 +97,25 @@ async fn known(api: &Api, domain: &Domain, page: &mut DomainPage) -> Result<(), 
 }
 
 /// Begins a check, and leads to its page.
-pub(super) fn begin(api: &Api, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+pub(super) fn begin(api: &Api, visitor: &Visitor, form: &Form) -> Result<Response, ApiFault> {
     needs(visitor, UserRole::HelpDesk)?;
-    let wrong = |_| AnswerFault::new(StatusCode::BAD_REQUEST, "that is no domain");
+    let wrong = |_| ApiFault::new(StatusCode::BAD_REQUEST, "that is no domain");
     let domain: Domain = form.one("domain").parse().map_err(wrong)?;
     let out = api.operator.pipeline().out.clone();
     let begun = api.checks.begin(&out.config, out.clock, domain, &visitor.name);
-    let begun = begun.map_err(|why| AnswerFault::new(StatusCode::TOO_MANY_REQUESTS, why))?;
+    let begun = begun.map_err(|why| ApiFault::new(StatusCode::TOO_MANY_REQUESTS, why))?;
     Ok(see(&format!("/check?id={}", begun.id)))
 }
 
 /// Ends a check.
-pub(super) async fn stop(api: &Api, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+pub(super) async fn stop(api: &Api, visitor: &Visitor, form: &Form) -> Result<Response, ApiFault> {
     needs(visitor, UserRole::HelpDesk)?;
     let ended = api.checks.cancel(form.one("id")).await;
     ended.map(|ended| see(&format!("/check?id={}", ended.id))).ok_or_else(unknown)
 }
 
 /// A check as it stands.
-pub(super) fn check(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) fn check(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let asked = Form(pairs(visit.uri.query().unwrap_or_default()));
     let progress = api.checks.follow(asked.one("id")).ok_or_else(unknown)?;
     let known = progress.borrow().clone();
@@ -125,6 +125,6 @@ pub(super) fn check(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Respo
     made(&CheckPage { f, id: known.id, domain: known.domain, link, elapsed_s, text })
 }
 
-fn unknown() -> AnswerFault {
-    AnswerFault::new(StatusCode::NOT_FOUND, "that check is not known any more: begin another one")
+fn unknown() -> ApiFault {
+    ApiFault::new(StatusCode::NOT_FOUND, "that check is not known any more: begin another one")
 }

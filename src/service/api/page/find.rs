@@ -1,10 +1,10 @@
 //! *Find*: what happened to a message, in the words of its report.
 
-use super::super::answer::AnswerFault;
-use super::super::visitor::Visitor;
-use super::super::{Api, Visit};
 use super::{Form, Frame, made, pairs, shown, shown_all};
 use crate::command::why::{self, Story};
+use crate::service::api::answer::ApiFault;
+use crate::service::api::visitor::Visitor;
+use crate::service::api::{Api, Visit};
 use askama::Template;
 use axum::response::Response;
 
@@ -44,7 +44,7 @@ struct ShownEntry {
 }
 
 /// The page.
-pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/find");
     let asked = Form(pairs(visit.uri.query().unwrap_or_default()));
     let subject: String = asked.one("q").trim().chars().take(SUBJECT_LIMIT).collect();

@@ -1,14 +1,14 @@
 //! *Incidents*, *Reports*, *Exceptions*: short lists, and who may hand nothing in.
 
-use super::super::answer::{self, AnswerFault};
-use super::super::question::{suspended_kind, suspension};
-use super::super::visitor::Visitor;
-use super::super::{Api, Visit};
 use super::{Form, Frame, made, needs, see, shown, shown_all};
 use crate::accept::suspended::Suspension;
 use crate::command::incidents;
 use crate::config::users::UserRole;
 use crate::policy::exceptions::Exception;
+use crate::service::api::answer::{self, ApiFault};
+use crate::service::api::question::{suspended_kind, suspension};
+use crate::service::api::visitor::Visitor;
+use crate::service::api::{Api, Visit};
 use crate::service::suspensions::SuspensionOrder;
 use crate::spool::incident::Incident;
 use crate::spool::tls_session::{ReportDay, TlsReportRow, TlsReportState};
@@ -46,7 +46,7 @@ struct ShownIncident {
 }
 
 /// The page of incidents.
-pub(super) async fn incidents(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) async fn incidents(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/incidents");
     let all = incidents::incidents(api.operator.ledger().await?.as_ref()).await?;
     made(&IncidentsPage { f, incidents: all.iter().take(MOST_INCIDENTS_SHOWN).map(incident).collect() })
@@ -86,7 +86,7 @@ struct ReportLine {
 }
 
 /// The page of reports on TLS.
-pub(super) async fn reports(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) async fn reports(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/reports");
     let (first, last) = (ReportDay(0), ReportDay::of(api.operator.now()));
     let rows = api.operator.ledger().await?.tls_reports(first, last, MOST_REPORTS).await?;
@@ -123,7 +123,7 @@ pub(super) async fn exceptions(
     visit: &Visit,
     visitor: &Visitor,
     fault: Option<String>,
-) -> Result<Response, AnswerFault> {
+) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/exceptions");
     let status = api.operator.pipeline().out.exceptions_now();
     let until = f.w.until.to_lowercase();
@@ -144,10 +144,10 @@ fn suspended_line(one: &Suspension, f: &Frame) -> SuspendedLine {
 }
 
 /// The form of a new suspension was sent.
-pub(super) async fn suspend(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+pub(super) async fn suspend(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, ApiFault> {
     needs(visitor, UserRole::Operator)?;
     let kind = suspended_kind(form.one("kind"));
-    let kind = kind.ok_or_else(|| AnswerFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
+    let kind = kind.ok_or_else(|| ApiFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
     let wanted = suspension(kind, form.one("name"), form.one("reason"), Some(form.one("for")), api.operator.now());
     let fault = match wanted {
         Err(why) => why,
@@ -163,10 +163,10 @@ pub(super) async fn suspend(api: &Api, visit: &Visit, visitor: &Visitor, form: &
 }
 
 /// A suspension is to end.
-pub(super) async fn resume(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+pub(super) async fn resume(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, ApiFault> {
     needs(visitor, UserRole::Operator)?;
     let kind = suspended_kind(form.one("kind"));
-    let kind = kind.ok_or_else(|| AnswerFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
+    let kind = kind.ok_or_else(|| ApiFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
     match answer::suspended(api, SuspensionOrder::Resume { kind, name: form.one("name").to_owned() }, visitor).await {
         // Somebody else was quicker: it is as wanted.
         Ok(_) => Ok(see("/exceptions")),

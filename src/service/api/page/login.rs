@@ -1,11 +1,11 @@
 //! Logging in and out.
 
-use super::super::visitor::{Proof, Visitor, is_same_origin, only_looks, set_cookie};
-use super::super::{Api, Visit};
 use super::{Form, Frame, made, pairs, plain, see, shown, words_for};
 use crate::accept::logins::{LoginEnd, LoginOutcome};
 use crate::config::users::{PASSWORD_LIMIT, USER_NAME_LIMIT};
-use crate::service::api::answer::AnswerFault;
+use crate::service::api::answer::ApiFault;
+use crate::service::api::visitor::{LoginProof, Visitor, is_same_origin, only_looks, set_cookie};
+use crate::service::api::{Api, Visit};
 use crate::smtp::sasl::{Credentials, Secret};
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -29,7 +29,7 @@ pub(super) async fn page(api: &Api, visit: &Visit) -> Response {
         return form(visit, None, StatusCode::OK);
     }
     if !is_same_origin(&visit.headers) {
-        return plain(&AnswerFault::new(StatusCode::FORBIDDEN, "this came from another site"));
+        return plain(&ApiFault::new(StatusCode::FORBIDDEN, "this came from another site"));
     }
     let w = words_for(visit);
     let sent = Form(pairs(&String::from_utf8_lossy(&visit.body)));
@@ -64,18 +64,18 @@ pub(super) async fn page(api: &Api, visit: &Visit) -> Response {
 
 /// A session of its own: one that the browser brought along ends.
 fn begun(api: &Api, visit: &Visit, name: &str) -> Response {
-    let before = super::super::visitor::session_cookie(&visit.headers, visit.peer.transport);
+    let before = crate::service::api::visitor::session_cookie(&visit.headers, visit.peer.transport);
     let mut sessions = api.sessions();
     before.iter().for_each(|session| sessions.end(session));
     match sessions.begin(name, api.operator.now()) {
         Ok(session) => with_cookie(see("/"), &set_cookie(&session, visit.peer.transport)),
-        Err(why) => plain(&AnswerFault::new(StatusCode::INTERNAL_SERVER_ERROR, why)),
+        Err(why) => plain(&ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, why)),
     }
 }
 
 /// The session is over, on both sides.
 pub(super) fn out(api: &Api, visit: &Visit, visitor: &Visitor) -> Response {
-    if let Proof::Session(session) = &visitor.proof {
+    if let LoginProof::Session(session) = &visitor.proof {
         api.sessions().end(session);
     }
     with_cookie(see("/login"), &set_cookie("", visit.peer.transport))
@@ -92,6 +92,6 @@ fn form(visit: &Visit, fault: Option<&'static str>, status: StatusCode) -> Respo
     let f = Frame { w: words_for(visit), user: None, csrf: String::new(), here: "/login", refresh: false };
     match made(&LoginPage { f, fault }) {
         Ok(response) => (status, response).into_response(),
-        Err(fault) => plain(&AnswerFault::new(fault.status, shown(&fault.why))),
+        Err(fault) => plain(&ApiFault::new(fault.status, shown(&fault.why))),
     }
 }

@@ -10,7 +10,7 @@ mod now;
 mod queue;
 mod words;
 
-use super::answer::AnswerFault;
+use super::answer::ApiFault;
 use super::question::pairs;
 use super::visitor::{FORM_TOKEN_FIELD, Visitor, only_looks};
 use super::{Api, Visit, known_visitor, not_forged};
@@ -91,7 +91,7 @@ pub(super) async fn page(api: &Api, visit: &Visit) -> Response {
     made.unwrap_or_else(|fault| plain(&fault))
 }
 
-async fn looked_at(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+async fn looked_at(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     match visit.uri.path() {
         "/" => now::page(api, visit, visitor).await,
         "/find" => find::page(api, visit, visitor).await,
@@ -101,12 +101,12 @@ async fn looked_at(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Respon
         "/incidents" => lists::incidents(api, visit, visitor).await,
         "/reports" => lists::reports(api, visit, visitor).await,
         "/exceptions" => lists::exceptions(api, visit, visitor, None).await,
-        _ => Err(AnswerFault::new(StatusCode::NOT_FOUND, "there is no such page")),
+        _ => Err(ApiFault::new(StatusCode::NOT_FOUND, "there is no such page")),
     }
 }
 
 /// A form that was sent.
-async fn sent(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+async fn sent(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let form = Form(pairs(&String::from_utf8_lossy(&visit.body)));
     let offered = visit.headers.get(FORM_TOKEN_FIELD).and_then(|value| value.to_str().ok());
     not_forged(api, visit, visitor, offered.unwrap_or_else(|| form.one("csrf")))?;
@@ -117,7 +117,7 @@ async fn sent(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, A
         "/check/stop" => domain::stop(api, visitor, &form).await,
         "/suspend" => lists::suspend(api, visit, visitor, &form).await,
         "/resume" => lists::resume(api, visit, visitor, &form).await,
-        _ => Err(AnswerFault::new(StatusCode::NOT_FOUND, "there is no such form")),
+        _ => Err(ApiFault::new(StatusCode::NOT_FOUND, "there is no such form")),
     }
 }
 
@@ -156,9 +156,9 @@ fn words_for(visit: &Visit) -> &'static PageWords {
 }
 
 /// Whatever a template makes.
-fn made(template: &impl Template) -> Result<Response, AnswerFault> {
+fn made(template: &impl Template) -> Result<Response, ApiFault> {
     let html = template.render();
-    let bug = |error: askama::Error| AnswerFault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let bug = |error: askama::Error| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     html.map(|html| Html(html).into_response()).map_err(bug)
 }
 
@@ -169,11 +169,11 @@ fn see(path: &str) -> Response {
 }
 
 /// A fault in a few words, which no browser takes for more.
-fn plain(fault: &AnswerFault) -> Response {
+fn plain(fault: &ApiFault) -> Response {
     (fault.status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], shown(&fault.why) + "\n").into_response()
 }
 
 /// Whether the visitor may do what needs that role.
-fn needs(visitor: &Visitor, role: UserRole) -> Result<(), AnswerFault> {
-    if visitor.role < role { Err(AnswerFault::denied(role)) } else { Ok(()) }
+fn needs(visitor: &Visitor, role: UserRole) -> Result<(), ApiFault> {
+    if visitor.role < role { Err(ApiFault::denied(role)) } else { Ok(()) }
 }

@@ -1,9 +1,5 @@
 //! *Now*: whether mail flows, what waits, and what needs a person, in seconds.
 
-use super::super::answer::{AnswerFault, blocking};
-use super::super::rates::sum;
-use super::super::visitor::Visitor;
-use super::super::{Api, Visit};
 use super::chart::bars;
 use super::words::PageWords;
 use super::{Frame, in_address, made, shown, shown_all};
@@ -13,6 +9,10 @@ use crate::command::queue::summary::{CauseCount, DomainSummary, QueueSummary};
 use crate::command::status::Running;
 use crate::observe::traffic::Traffic;
 use crate::service::admin::readiness;
+use crate::service::api::answer::{ApiFault, blocking};
+use crate::service::api::rates::sum;
+use crate::service::api::visitor::Visitor;
+use crate::service::api::{Api, Visit};
 use crate::smtp::address::Domain;
 use crate::spool::incident::Incident;
 use crate::text::table::span;
@@ -71,7 +71,7 @@ struct ShownDomain {
 }
 
 /// What the sentence is made of.
-struct Situation<'a> {
+struct NowSituation<'a> {
     running: &'a Running,
     open: &'a [Incident],
     summary: Option<&'a QueueSummary>,
@@ -79,7 +79,7 @@ struct Situation<'a> {
 }
 
 /// The page.
-pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/");
     let running = api.operator.running().await;
     let mut open = incidents::incidents(api.operator.ledger().await?.as_ref()).await?;
@@ -91,7 +91,7 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     let mut needs = needs(&running, &open);
     needs.extend(readiness::doubts(&api.operator.pipeline().out.dns));
     needs.extend(found.take(MOST_DOMAINS));
-    let situation = Situation {
+    let situation = NowSituation {
         running: &running,
         open: &open,
         summary: counted.as_ref().map(|counted| &*counted.summary),
@@ -122,7 +122,7 @@ fn needs(running: &Running, open: &[Incident]) -> Vec<String> {
     needs
 }
 
-impl Situation<'_> {
+impl NowSituation<'_> {
     /// One sign, one sentence.
     fn told(&self, w: &PageWords) -> (Sign, String) {
         if let Some(why) = &self.running.refuses {

@@ -1,15 +1,15 @@
 //! *Queue*: what waits, page by page, and what can be done with it.
 
-use super::super::answer::{self, AnswerFault};
-use super::super::question::{needed_for, page_wanted, wanted};
-use super::super::visitor::Visitor;
-use super::super::{Api, Visit};
 use super::words::PageWords;
 use super::{Form, Frame, in_address, made, pairs, shown};
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::command::queue::list::{QueueLine, WaitingRecipient};
 use crate::command::queue::page::{self, QueuePage};
+use crate::service::api::answer::{self, ApiFault};
+use crate::service::api::question::{ActScope, needed_for, page_wanted, wanted};
+use crate::service::api::visitor::Visitor;
+use crate::service::api::{Api, Visit};
 use crate::spool::event::Act;
 use crate::spool::ledger::MessageState;
 use crate::text::counted;
@@ -73,7 +73,7 @@ struct DoneAct {
 }
 
 /// The page.
-pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, AnswerFault> {
+pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/queue");
     shown_page(api, f, visitor, QueueNews::of(visit.uri.query().unwrap_or_default())).await
 }
@@ -91,7 +91,7 @@ impl QueueNews {
     }
 }
 
-async fn shown_page(api: &Api, f: Frame, visitor: &Visitor, news: QueueNews) -> Result<Response, AnswerFault> {
+async fn shown_page(api: &Api, f: Frame, visitor: &Visitor, news: QueueNews) -> Result<Response, ApiFault> {
     let QueueNews { query, mut fault, done } = news;
     let form = Form(pairs(&query));
     let found = match page_wanted(&query) {
@@ -153,20 +153,20 @@ const fn name_of(act: Act, w: &PageWords) -> &'static str {
 }
 
 /// The form below the table was sent.
-pub(super) async fn act(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, AnswerFault> {
+pub(super) async fn act(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/queue");
     let act = ACTS.into_iter().find(|act| act.word() == form.one("act"));
-    let act = act.ok_or_else(|| AnswerFault::new(StatusCode::BAD_REQUEST, "there is no such act"))?;
+    let act = act.ok_or_else(|| ApiFault::new(StatusCode::BAD_REQUEST, "there is no such act"))?;
     let mut news = QueueNews::of(form.one("back"));
     let filter = form.all("id").try_fold(Filter::default(), |filter, id| filter.with("id", id));
-    let filter = filter.map_err(|why| AnswerFault::new(StatusCode::BAD_REQUEST, why))?;
+    let filter = filter.map_err(|why| ApiFault::new(StatusCode::BAD_REQUEST, why))?;
     if filter.is_everything() {
         news.fault = Some(f.w.choose_some.to_owned());
         return shown_page(api, f, visitor, news).await;
     }
-    match wanted(act, filter, false, Some(form.one("reason").to_owned())) {
+    match wanted(act, filter, ActScope::Named, Some(form.one("reason").to_owned())) {
         Err(why) => news.fault = Some(why),
-        Ok(wanted) => match answer::act(api, &wanted, visitor).await {
+        Ok(wanted) => match answer::act(api, wanted, visitor).await {
             Err(fault) if fault.status == StatusCode::CONFLICT => news.fault = Some(shown(&fault.why)),
             Err(fault) => return Err(fault),
             Ok(sum) => {

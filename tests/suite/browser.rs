@@ -1,0 +1,131 @@
+//! The page in a real browser, Debian's Chromium: every page in light and dark, wide and narrow, looked at by axe-core;
+//! the login by keyboard, and a check that is watched live.
+//!
+//! `tests/run` installs what it needs: `chromium`, `chromium-driver`, and axe-core from npm, whose file `AXE_CORE` names.
+
+use crate::page::PageScene;
+use dane_relay::config::users::UserRole;
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A driver that ends with its test.
+struct Driver {
+    child: Child,
+    address: String,
+}
+
+impl Driver {
+    fn start() -> Self {
+        let mut command = Command::new("chromedriver");
+        let mut child = command.arg("--port=0").stdout(Stdio::piped()).spawn().expect("chromedriver: run tests/run");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port =
+            lines.find_map(|line| line.split_once("on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()));
+        let address = format!("http://127.0.0.1:{}", port.expect("chromedriver names no port"));
+        // Whoever reads no further would stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    /// A browser that prefers these colours: 0 is dark, 1 is light.
+    async fn browser(&self, scheme: u8) -> Client {
+        let colours = format!("--blink-settings=preferredColorScheme={scheme}");
+        let arguments = json!(["--headless", "--no-sandbox", "--disable-gpu", "--lang=en", colours]);
+        let Value::Object(wanted) = json!({ "goog:chromeOptions": { "args": arguments } }) else { unreachable!() };
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(wanted).connect(&self.address).await.unwrap()
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// What axe-core finds against a page, in lines.
+async fn violations(client: &Client, axe: &str) -> Vec<String> {
+    client.execute(&format!("{axe}; window.axe = axe;"), Vec::new()).await.unwrap();
+    let run = "const done = arguments[arguments.length - 1]; \
+               axe.run().then(found => done(found.violations), error => done([{ id: String(error), nodes: [] }]));";
+    let found = client.execute_async(run, Vec::new()).await.unwrap();
+    let line = |one: &Value| format!("{}: {}", one["id"], one["nodes"]);
+    found.as_array().unwrap().iter().map(line).collect()
+}
+
+/// Whether the page can be read without scrolling to the side.
+async fn fits(client: &Client) -> bool {
+    let wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth;";
+    client.execute(wide, Vec::new()).await.unwrap() == json!(true)
+}
+
+async fn log_in(client: &Client, scene: &PageScene) {
+    client.goto(&format!("http://{}/queue", scene.admin())).await.unwrap();
+    // By keyboard alone: the name has the focus.
+    let name = client.active_element().await.unwrap();
+    let typed = format!("operator{}correct horse{}", char::from(Key::Tab), char::from(Key::Enter));
+    name.send_keys(&typed).await.unwrap();
+    client.wait().at_most(Duration::from_secs(30)).for_element(Locator::Css("nav")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_accessible_in_light_and_dark_and_on_a_telephone() {
+    let axe = std::fs::read_to_string(std::env::var_os("AXE_CORE").expect("AXE_CORE: run tests/run")).unwrap();
+    let (scene, driver) = (PageScene::new().await, Driver::start());
+    scene.until_tried(&scene.browser(UserRole::Look).await).await;
+    for scheme in [0, 1] {
+        let client = driver.browser(scheme).await;
+        client.goto(&format!("http://{}/login", scene.admin())).await.unwrap();
+        assert_eq!(violations(&client, &axe).await, [""; 0], "/login");
+        log_in(&client, &scene).await;
+        let story = format!("/find?q={}", scene.id);
+        let pages = [
+            "/",
+            &story,
+            "/domain?name=busy.test",
+            "/queue",
+            "/queue?cause=nonsense",
+            "/incidents",
+            "/reports",
+            "/exceptions",
+        ];
+        for path in pages {
+            client.goto(&format!("http://{}{path}", scene.admin())).await.unwrap();
+            for width in [1200, 360] {
+                client.set_window_size(width, 900).await.unwrap();
+                assert_eq!(violations(&client, &axe).await, [""; 0], "{path} at {width}, scheme {scheme}");
+                assert!(fits(&client).await, "{path} at {width}");
+            }
+        }
+        let ground = "return getComputedStyle(document.body).backgroundColor;";
+        let ground = client.execute(ground, Vec::new()).await.unwrap();
+        assert_eq!(ground == json!("rgb(13, 17, 23)"), scheme == 0, "{ground}");
+        client.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_is_watched_live_and_the_answer_for_a_caller_can_be_copied() {
+    let (scene, driver) = (PageScene::new().await, Driver::start());
+    scene.until_tried(&scene.browser(UserRole::Look).await).await;
+    let client = driver.browser(1).await;
+    log_in(&client, &scene).await;
+    client.goto(&format!("http://{}/domain?name=good.test", scene.admin())).await.unwrap();
+    client.find(Locator::Css("form[action='/check'] button")).await.unwrap().click().await.unwrap();
+    let said = client.wait().at_most(Duration::from_secs(60)).for_element(Locator::Css("#said")).await.unwrap();
+    let text = said.text().await.unwrap();
+    assert!(text.starts_with("OK  good.test"), "{text}");
+    client.goto(&format!("http://{}/find?q={}", scene.admin(), scene.id)).await.unwrap();
+    let copy = client.find(Locator::Css("button.copy")).await.unwrap();
+    assert!(copy.is_displayed().await.unwrap(), "with a script there is the button");
+    // What the server answered is text, and nothing else.
+    assert!(client.source().await.unwrap().contains("&lt;script&gt;alert(1)"));
+    assert!(client.get_alert_text().await.is_err(), "nothing of it ran");
+    client.close().await.unwrap();
+}
