@@ -7,7 +7,7 @@
 use crate::accept::ports::{self, Ports};
 use crate::accept::tls::{admin_files, check_files};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigSource, LoadedConfig};
+use crate::config::{Config, ConfigSource, LoadedConfig, SpoolConfig};
 use crate::deliver::egress::store::EgressStore;
 use crate::net::{Network, Tcp};
 use crate::observe::Observer;
@@ -170,16 +170,22 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     tokio::spawn(api::count(api, stop.clone()));
     tokio::spawn(gate::watch(gate, stop.clone()));
     tokio::spawn(control::run(operator, control, stop.clone()));
-    tokio::spawn(watch::watch(service.pipelines(), stop.clone()));
-    tokio::spawn(incidents::watch(service.pipelines(), stop.clone()));
-    tokio::spawn(audit::watch(spool_config, Arc::clone(&observer), stop.clone()));
-    service.watch(&stop);
+    look_after(&service, spool_config, &stop);
     tokio::spawn(suspensions::watch(Arc::clone(&service), suspended, stop.clone()));
-    tokio::spawn(disk::watch(service.pipelines(), stop.clone()));
     let (accepting, watched) = (async move { accepting.all_end().await }, Arc::clone(&spool));
     let failed = async move { watched.failed().await };
     let running = tokio::spawn(service.run(accepting, failed, stop.clone()));
     Ok(Relay { smtp, admin, spool, observer, stop, running })
+}
+
+/// What a relay does beside its mail, until the stop.
+fn look_after(service: &Service, spool: SpoolConfig, stop: &CancellationToken) {
+    let observer = Arc::clone(&service.pipeline().observer);
+    tokio::spawn(watch::watch(service.pipelines(), stop.clone()));
+    tokio::spawn(incidents::watch(service.pipelines(), stop.clone()));
+    tokio::spawn(audit::watch(spool, observer, stop.clone()));
+    service.watch(stop);
+    tokio::spawn(disk::watch(service.pipelines(), stop.clone()));
 }
 
 fn open_control(config: &Config) -> Result<UnixListener, StartError> {

@@ -149,7 +149,7 @@ impl<'a> HeaderFields<'a> {
     }
 
     /// All of them, the last one first.
-    pub(super) fn from_the_last(&self) -> impl Iterator<Item = &HeaderField<'a>> {
+    pub(super) fn all_last_first(&self) -> impl Iterator<Item = &HeaderField<'a>> {
         self.0.iter().rev()
     }
 }

@@ -50,7 +50,7 @@ impl ReadContent {
     pub(crate) fn standing(&self, domain: &Domain, at: i64) -> Vec<StandingSignature> {
         let fields = HeaderFields::of_header(&self.header);
         let is_one = |field: &&HeaderField<'_>| field.name.eq_ignore_ascii_case(SIGNATURE_FIELD.as_bytes());
-        let all = fields.from_the_last().filter(is_one);
+        let all = fields.all_last_first().filter(is_one);
         let by_domain = all.filter_map(|field| Some((field, Tags::of(field)?)));
         let by_domain = by_domain.filter(|(_, tags)| tags.domain("d").as_ref() == Some(domain)).take(LOOKED_AT);
         by_domain.filter_map(|(field, tags)| self.read(&fields, field, &tags, at)).collect()
@@ -96,7 +96,7 @@ impl ReadContent {
 /// signature's own field without its value (§3.7).
 fn signed(fields: &HeaderFields<'_>, own: &HeaderField<'_>, names: &[&str], form: CanonicalForm) -> Vec<u8> {
     let mut left: HashMap<Vec<u8>, Vec<&HeaderField<'_>>> = HashMap::new();
-    for field in fields.from_the_last().filter(|field| !std::ptr::eq(*field, own)) {
+    for field in fields.all_last_first().filter(|field| !std::ptr::eq(*field, own)) {
         left.entry(field.name.to_ascii_lowercase()).or_default().push(field);
     }
     left.values_mut().for_each(|fields| fields.reverse());

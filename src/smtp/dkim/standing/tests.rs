@@ -93,7 +93,7 @@ fn made(key: &DkimKey, forms: &str, more: &str) -> String {
     );
     let text = format!("DKIM-Signature:{value}; z=x\r\n{header}");
     let fields = HeaderFields::of_header(text.as_bytes());
-    let own = fields.from_the_last().last().unwrap();
+    let own = fields.all_last_first().last().unwrap();
     let data = signed(&fields, own, &["From", "Subject", "Subject"], header_form);
     let signature = BASE64.encode(&key.sign(&data).unwrap());
     format!("DKIM-Signature:{value}{signature}\r\n ; z=x\r\n{header}\r\n{body}")
