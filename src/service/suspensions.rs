@@ -18,6 +18,8 @@ const MOST_TRIES: usize = 5;
 /// What an order has brought.
 struct SuspensionOrder {
     answer: ControlReply,
+    changed: bool,
+    /// All of them afterwards, for the others.
     shared: Vec<u8>,
 }
 
@@ -66,14 +68,13 @@ pub(super) async fn order(service: &Service, request: &Request, now: Timestamp) 
         let (revision, value) = before.map(|state| (state.revision, state.value)).unzip();
         let (suspensions, request) = (service.acceptor().suspensions(), request.clone());
         let done = tokio::task::spawn_blocking(move || carry_out(&suspensions, value, request, now)).await;
-        let SuspensionOrder { answer, shared } = match done {
+        let SuspensionOrder { answer, changed, shared } = match done {
             Ok(Ok(order)) => order,
             Ok(Err(why)) => return failed(why),
             Err(panicked) => return failed(panicked.to_string()),
         };
-        match answer {
-            ControlReply::Suspended { changed: true, .. } => {}
-            unchanged => return unchanged,
+        if !changed {
+            return answer;
         }
         match spool.share_state(suspended::NAME, &shared, revision).await {
             Ok(()) => return answer,
@@ -106,5 +107,5 @@ fn carry_out(
         | Request::Act { .. } => false,
     };
     let answer = ControlReply::Suspended { suspended: suspensions.now(now), changed };
-    Ok(SuspensionOrder { answer, shared: suspensions.shared()? })
+    Ok(SuspensionOrder { answer, changed, shared: suspensions.shared()? })
 }
