@@ -8,7 +8,7 @@ use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
 use cli::{
-    audit, check, cluster, configuration, dkim, drain, guide, lookup, manual, operator, reload, reports, send_test,
+    audit, check, cluster, configuration, dkim, drain, guided, lookup, manual, operator, reload, reports, send_test,
     serve, setup, suspend, top, trouble, user,
 };
 use dane_relay::check::canary;
@@ -26,7 +26,7 @@ use std::time::Duration;
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let parsed = guide::annotated(Cli::command()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let parsed = guided::annotated(Cli::command()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -93,7 +93,7 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::LogLevel { level, lasts, place } => reload::log_level(&level, lasts, &place).await,
         CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
-        CliCommand::Completions { shell } => say(&manual::completions(guide::annotated(Cli::command()), shell)),
+        CliCommand::Completions { shell } => say(&manual::completions(guided::annotated(Cli::command()), shell)),
         CliCommand::Manual { directory } => write_manual(&directory),
     }
 }
@@ -115,7 +115,7 @@ async fn policy_of(action: PolicyAction) -> ExitCode {
 }
 
 fn write_manual(directory: &Path) -> ExitCode {
-    match manual::write_pages(guide::annotated(Cli::command()), directory) {
+    match manual::write_pages(guided::annotated(Cli::command()), directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(Exit::Io, &format!("{}: {error}", directory.display())),
     }

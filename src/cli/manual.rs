@@ -2,7 +2,7 @@
 //! line.
 
 use super::exit::Exit;
-use super::guide;
+use super::guided;
 use clap::{Arg, Command};
 use clap_complete::Shell;
 use dane_relay::text::fill;
@@ -109,7 +109,7 @@ fn section(command: &Command, name: &str, text: &mut String) {
     if !rows.is_empty() {
         let _ = writeln!(text, "| argument | |\n|---|---|\n{}\n", rows.join("\n"));
     }
-    let Some(guide) = guide::of(name) else { return };
+    let Some(guide) = guided::of(name) else { return };
     let _ = writeln!(text, "```sh");
     for (typed, what) in guide.examples {
         let _ = writeln!(text, "{typed}   # {what}");

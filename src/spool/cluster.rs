@@ -77,7 +77,7 @@ pub enum NodeState {
 
 /// A value that all relays know which share a spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedState {
+pub struct ClusterState {
     /// Another one with every change.
     pub revision: i64,
     /// The value.

@@ -52,7 +52,7 @@ pub(crate) mod schedule;
 mod stored;
 pub mod tls_session;
 
-use cluster::{NodeShare, SharedState};
+use cluster::{ClusterState, NodeShare};
 pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_ledger};
 
 /// Incidents that are kept; the oldest go.
@@ -598,7 +598,7 @@ pub trait Spool: Send + Sync {
     ///
     /// # Errors
     /// When it cannot be read.
-    async fn shared_state(&self, _name: &str) -> Result<Option<SharedState>, SpoolError> {
+    async fn shared_state(&self, _name: &str) -> Result<Option<ClusterState>, SpoolError> {
         Ok(None)
     }
 

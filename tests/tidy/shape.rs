@@ -66,6 +66,7 @@ const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("resolve/probe.rs", "a question past all paths"),
     ("service/", "starts what runs: listeners, timers, signals"),
     ("spool/embedded/", "the engine is files; each is called for what it keeps"),
+    ("spool/postgres/content.rs", "how long a reader waits for a database that is away"),
     ("spool/postgres/session.rs", "how long a node waits for its name"),
     ("state_dir/", "the one store of small files"),
 ];

@@ -81,7 +81,7 @@ impl HostWorld {
             self.in_memory.fetch_sub(1, Ordering::SeqCst);
             match tried {
                 Ok(()) => return self.at(),
-                Err(None) => sleep(300 * SECOND).await,
+                Err(None | Some(Away::Elsewhere)) => sleep(300 * SECOND).await,
                 Err(Some(Away::BackingOff { until, .. })) => sleep(until.since(self.clock.now())).await,
                 Err(Some(Away::Full { gate, until })) => {
                     let bell = Arc::new(Notify::new());

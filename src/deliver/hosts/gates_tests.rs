@@ -351,7 +351,9 @@ fn a_free_place_and_a_message_that_is_due_meet_at_once() {
         match gates.ask(to_hop(), Eagerness::MayComeAgain, at(0)) {
             Asked::Away(Away::Full { gate, until }) => drop(gates.put_outside(*id, gate, until, at(0))),
             Asked::InLine(..) => {}
-            other @ (Asked::Admitted(_) | Asked::Away(Away::BackingOff { .. })) => panic!("{other:?}"),
+            other @ (Asked::Admitted(_) | Asked::Away(Away::BackingOff { .. } | Away::Elsewhere)) => {
+                panic!("{other:?}")
+            }
         }
     }
     outside.drain(..2);
@@ -367,7 +369,9 @@ fn a_free_place_and_a_message_that_is_due_meet_at_once() {
                     outside.push_back(id);
                     drop(gates.put_outside(id, gate, until, at(0)));
                 }
-                other @ (Asked::Admitted(_) | Asked::Away(Away::BackingOff { .. })) => panic!("{other:?}"),
+                other @ (Asked::Admitted(_) | Asked::Away(Away::BackingOff { .. } | Away::Elsewhere)) => {
+                    panic!("{other:?}")
+                }
             }
         }
         done += 1;

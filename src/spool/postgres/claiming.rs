@@ -57,7 +57,7 @@ impl SharedStore {
         let mut rows = client
             .query(
                 &claim,
-                &[&self.clock().to_database(now), &most, &self.node.slot, &self.lease_seconds(), &unrecorded],
+                &[&self.clock().by_database(now), &most, &self.node.slot, &self.lease_seconds(), &unrecorded],
             )
             .await
             .map_err(failed)?;
@@ -124,7 +124,7 @@ impl SharedStore {
         let given = ClaimReturn {
             id: number(claim.entry.id),
             generation: claim.generation.cast_signed(),
-            due: until.map(|until| self.clock().to_database(until)),
+            due: until.map(|until| self.clock().by_database(until)),
         };
         if self.reached().is_err() {
             self.returns().push(given);
@@ -188,7 +188,7 @@ impl SharedStore {
         let client = self.database.client().await?;
         let bring = "UPDATE messages SET due_at = $1
                      WHERE finished_at IS NULL AND holder IS NULL AND NOT held AND due_at >= $2";
-        let (now, horizon) = (self.clock().to_database(now), self.clock().to_database(horizon));
+        let (now, horizon) = (self.clock().by_database(now), self.clock().by_database(horizon));
         client.execute(bring, &[&now, &horizon]).await.map_err(|error| self.database.failed(error))?;
         self.something_changed();
         Ok(())
@@ -197,12 +197,12 @@ impl SharedStore {
     /// Makes messages due now that would be due until the moment beside each.
     pub(super) async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
         let (ids, until): (Vec<i64>, Vec<i64>) =
-            messages.iter().map(|(id, until)| (number(*id), self.clock().to_database(*until))).unzip();
+            messages.iter().map(|(id, until)| (number(*id), self.clock().by_database(*until))).unzip();
         let client = self.database.client().await?;
         let hasten = "UPDATE messages m SET due_at = $3 FROM unnest($1::bigint[], $2::bigint[]) AS called (id, until)
                       WHERE m.id = called.id AND m.finished_at IS NULL AND m.holder IS NULL AND NOT m.held
                         AND m.due_at > $3 AND m.due_at <= called.until";
-        let now = self.clock().to_database(now);
+        let now = self.clock().by_database(now);
         client.execute(hasten, &[&ids, &until, &now]).await.map_err(|error| self.database.failed(error))?;
         self.something_changed();
         Ok(())
@@ -216,7 +216,7 @@ impl SharedStore {
                       AND (passed_by IS DISTINCT FROM $1 OR passed_until < now())";
         let next = client.prepare_cached(next).await.map_err(failed)?;
         let row = client.query_one(&next, &[&self.node.slot]).await.map_err(failed)?;
-        Ok(row.get::<_, Option<i64>>(0).map(|due| self.clock().from_database(due)))
+        Ok(row.get::<_, Option<i64>>(0).map(|due| self.clock().by_node(due)))
     }
 
     /// Forgets what finished long ago; one node at a time, in pieces.

@@ -33,7 +33,7 @@ mod storing;
 mod tls_counts;
 mod tls_reports;
 
-use super::cluster::{NodeShare, SchemaState, SharedState};
+use super::cluster::{ClusterState, NodeShare, SchemaState};
 use super::event::Event;
 use super::incident::Incident;
 use super::room::{AwayStore, FullDisk};
@@ -295,7 +295,7 @@ impl Spool for PostgresSpool {
         self.shared.database.away_since(now)
     }
 
-    async fn shared_state(&self, name: &str) -> Result<Option<SharedState>, SpoolError> {
+    async fn shared_state(&self, name: &str) -> Result<Option<ClusterState>, SpoolError> {
         self.shared.running()?;
         states::read(&self.shared.database, name).await
     }

@@ -246,7 +246,7 @@ async fn fence(shared: &SharedStore, transaction: &Transaction<'_>, r: &Recordin
     let update = transaction.prepare_cached(update).await?;
     let (due, held, finished) = match r.end {
         RowEnd::Continues => (None, None, None),
-        RowEnd::Waits { due, held } => (Some(shared.clock().to_database(due)), Some(held), None),
+        RowEnd::Waits { due, held } => (Some(shared.clock().by_database(due)), Some(held), None),
         RowEnd::Finished => (None, None, Some(r.at.0)),
     };
     let (generation, ends) = (r.claim.generation.cast_signed(), r.end != RowEnd::Continues);

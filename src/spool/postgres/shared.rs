@@ -43,11 +43,11 @@ pub(super) struct NodeClock {
 }
 
 impl NodeClock {
-    pub(super) const fn to_database(self, at: Timestamp) -> i64 {
+    pub(super) const fn by_database(self, at: Timestamp) -> i64 {
         at.0.saturating_sub(self.ahead_ms)
     }
 
-    pub(super) const fn from_database(self, at: i64) -> Timestamp {
+    pub(super) const fn by_node(self, at: i64) -> Timestamp {
         Timestamp(at.saturating_add(self.ahead_ms))
     }
 }

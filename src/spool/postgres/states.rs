@@ -2,15 +2,15 @@
 
 use super::store::Database;
 use crate::spool::SpoolError;
-use crate::spool::cluster::SharedState;
+use crate::spool::cluster::ClusterState;
 
 /// What is under a name.
-pub(super) async fn read(database: &Database, name: &str) -> Result<Option<SharedState>, SpoolError> {
+pub(super) async fn read(database: &Database, name: &str) -> Result<Option<ClusterState>, SpoolError> {
     let client = database.client().await?;
     let failed = |error| database.failed(error);
     let select = client.prepare_cached("SELECT revision, value FROM shared_states WHERE name = $1").await;
     let row = client.query_opt(&select.map_err(failed)?, &[&name]).await.map_err(failed)?;
-    Ok(row.map(|row| SharedState { revision: row.get(0), value: row.get(1) }))
+    Ok(row.map(|row| ClusterState { revision: row.get(0), value: row.get(1) }))
 }
 
 /// Puts a value in the place of that with this revision. Nothing is changed where that is there no more.

@@ -1,6 +1,6 @@
 //! Nodes that end in order, and what all nodes keep and know together.
 
-use super::{ClusterScene, LEASE};
+use super::ClusterScene;
 use crate::process::Serving;
 use crate::relay::{SENDER, content, until};
 use dane_relay::lab::mx::client::SmtpClient;
@@ -9,10 +9,11 @@ use std::time::Duration;
 #[tokio::test]
 async fn a_node_that_drains_or_stops_hands_over_at_once_and_brings_to_its_end_what_it_has_begun() {
     for by_command in ["drain", "a signal"] {
-        let scene = ClusterScene::new().await;
+        let scene = ClusterScene { delivery: "max_connections = 2\n", ..ClusterScene::new().await };
+        std::fs::remove_dir_all(scene.folder.path().join("one")).unwrap();
         let one = scene.serve("one").await;
-        // A host that nobody knows yet has two connections, and the others wait for them.
-        scene.takes(LEASE * 2);
+        // Two are under way, and the others wait for their places.
+        scene.takes(Duration::from_secs(15));
         scene.mail(&one, 5).await;
         until(|| async { (scene.under_way() == 2).then_some(()) }, "two deliveries").await;
         scene.carries("one", 5).await;
@@ -31,6 +32,7 @@ async fn a_node_that_drains_or_stops_hands_over_at_once_and_brings_to_its_end_wh
         scene.carries("two", 3).await;
         assert_eq!(scene.arrived(), 0, "{by_command}: long before what was begun is done");
         scene.carries("one", 2).await;
+        scene.takes(Duration::ZERO);
         assert_eq!(one.ended().await, 0);
         if let Some(said) = drained.await.unwrap() {
             assert!(said.code == 0 && said.stdout.ends_with("The relay has ended.\n"), "{said:?}");

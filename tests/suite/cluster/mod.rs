@@ -87,7 +87,7 @@ impl ClusterScene {
     async fn carries(&self, name: &str, messages: usize) {
         let held = format!("SELECT count(*) FROM messages JOIN nodes ON holder = slot WHERE name = '{name}'");
         let carries = || async { (self.server.answer("relay", &held) == messages.to_string()).then_some(()) };
-        until(carries, "the messages to be claimed").await;
+        until(carries, &format!("{messages} messages to be claimed by {name}")).await;
     }
 
     /// Mail to the domain hangs, or goes on.

@@ -126,7 +126,7 @@ async fn off_by(scene: &ClusterScene, node: &str, by: &str) -> Serving {
     let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|one| one.unwrap().path());
     let found: Vec<PathBuf> =
         libraries.map(|one| one.join("faketime/libfaketimeMT.so.1")).filter(|path| path.exists()).collect();
-    let library = found.first().expect("faketime (Debian: faketime) sets the clock of one process");
+    let library = found.first().unwrap_or_else(|| panic!("faketime (Debian: faketime) sets the clock of one process"));
     let (by, real) = (OsStr::new(by), OsStr::new("1"));
     let variables = [("LD_PRELOAD", library.as_os_str()), ("FAKETIME", by), ("FAKETIME_DONT_FAKE_MONOTONIC", real)];
     Serving::start_in(&variables, &scene.config(node)).await
