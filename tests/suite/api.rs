@@ -90,8 +90,9 @@ fn faults(schema: &Value, value: &Value, at: &str, all: &Value) -> Vec<String> {
     }
     let mut found = Vec::new();
     let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one.as_str()],
         Value::Array(several) => several.iter().map(|one| one.as_str().unwrap()).collect(),
-        one => one.as_str().into_iter().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
     };
     let is = |kind: &&str| match *kind {
         "null" => value.is_null(),

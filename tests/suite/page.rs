@@ -320,7 +320,7 @@ async fn users_certificate_and_proxies_of_the_admin_port_are_those_of_now() {
     let (admin, folder) = (world.relay.admin, world.folder.path());
     let vouched = ("X-Forwarded-User", "vouched");
     let status = async |fields: &[(&str, &str)]| http(admin, "GET /", fields, "").await.status;
-    assert_eq!(status(&[vouched]).await, 303, "there are no users");
+    assert_eq!(status(&[vouched]).await, 404, "without users there is nothing");
     let (users, pem) = (folder.join("admins"), folder.join("admin.pem"));
     std::fs::write(&users, "vouched ! role=look\n").unwrap();
     world.add(

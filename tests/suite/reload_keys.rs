@@ -213,7 +213,13 @@ fn every_key_changes_with_a_reload_or_is_named_as_needing_a_restart() {
     let distinct: BTreeSet<String> = named.iter().map(|key| (*key).to_owned()).collect();
     assert_eq!(distinct.len(), named.len(), "a key has one row");
     assert_eq!(distinct, all_keys());
-    let tests = [include_str!("reload.rs"), include_str!("reload_reports.rs"), include_str!("dkim.rs")].concat();
+    let files = [
+        include_str!("reload.rs"),
+        include_str!("reload_reports.rs"),
+        include_str!("dkim.rs"),
+        include_str!("page.rs"),
+    ];
+    let tests = files.concat();
     for (test, _) in KINDS {
         assert!(tests.contains(&format!("async fn {test}() {{")), "there is no test {test}");
     }

@@ -35,6 +35,11 @@ impl AdminGate {
         self.files().tls.map(|tls| tls.server)
     }
 
+    /// Whether anybody can log in.
+    pub(in crate::service) fn has_users(&self) -> bool {
+        self.files().users.is_some()
+    }
+
     /// The users; none where nobody can log in. Looks whether their file has changed. Blocks for as long as it takes
     /// to read it.
     pub(in crate::service) fn users(&self) -> Option<Arc<Users>> {

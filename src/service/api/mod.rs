@@ -150,6 +150,9 @@ pub(super) fn routes(api: Arc<Api>) -> FurtherRoutes {
 }
 
 async fn handled(api: &Api, request: Request) -> Response {
+    if !api.gate.has_users() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<AdminPeer>>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -154,7 +154,9 @@ mod tests {
             (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
         };
         let mut made = HeaderMap::new();
-        all.iter().map(pair).for_each(|(name, value)| drop(made.append(name, value)));
+        for (name, value) in all.iter().map(pair) {
+            made.append(name, value);
+        }
         made
     }
 
