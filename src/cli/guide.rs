@@ -330,10 +330,7 @@ pub(crate) const GUIDES: &[Guide] = &[
     Guide {
         command: "spool move",
         examples: &[
-            (
-                "relay spool move --from old.toml --to new.toml",
-                "with the service stopped; again, after an interruption",
-            ),
+            ("relay spool move --from old.toml --to new.toml", "with the service stopped; again, after a fault"),
             ("relay spool move --from old.toml --to new.toml --give-up", "the mail stays where it was"),
         ],
         exits: &[
@@ -342,9 +339,8 @@ pub(crate) const GUIDES: &[Guide] = &[
             (Exit::Io, "a spool cannot be read or written; what was carried stays, and the next run goes on"),
             (Exit::Config, ""),
         ],
-        more: "Everything is carried: what waits, what is held, and the history. From the first message on no relay starts \
-               on the old spool, so that no mail is sent from both. At the end all of it is read again and compared. \
-               Nothing is removed from the old spool.",
+        more: "Everything is carried: what waits, what is held, and the history; at the end it is read again and compared. \
+               No relay starts on the old spool from then on, and nothing is removed there.",
     },
     Guide {
         command: "spool status",
