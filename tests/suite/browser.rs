@@ -24,8 +24,9 @@ impl Driver {
         let mut command = Command::new("chromedriver");
         let mut child = command.arg("--port=0").stdout(Stdio::piped()).spawn().expect("chromedriver: run tests/run");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port =
-            lines.find_map(|line| line.split_once("on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()));
+        let port = lines.find_map(|line| {
+            line.split_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
+        });
         let address = format!("http://127.0.0.1:{}", port.expect("chromedriver names no port"));
         // Whoever reads no further would stop it.
         std::thread::spawn(move || lines.for_each(drop));
@@ -79,6 +80,7 @@ async fn every_page_is_accessible_in_light_and_dark_and_on_a_telephone() {
     let axe = std::fs::read_to_string(std::env::var_os("AXE_CORE").expect("AXE_CORE: run tests/run")).unwrap();
     let (scene, driver) = (PageScene::new().await, Driver::start());
     scene.until_tried(&scene.browser(UserRole::Look).await).await;
+    let mut found = Vec::new();
     for scheme in [0, 1] {
         let client = driver.browser(scheme).await;
         client.goto(&format!("http://{}/login", scene.admin())).await.unwrap();
@@ -99,8 +101,11 @@ async fn every_page_is_accessible_in_light_and_dark_and_on_a_telephone() {
             client.goto(&format!("http://{}{path}", scene.admin())).await.unwrap();
             for width in [1200, 360] {
                 client.set_window_size(width, 900).await.unwrap();
-                assert_eq!(violations(&client, &axe).await, [""; 0], "{path} at {width}, scheme {scheme}");
-                assert!(fits(&client).await, "{path} at {width}");
+                let place = format!("{path} at {width}, scheme {scheme}");
+                found.extend(violations(&client, &axe).await.into_iter().map(|line| format!("{place}: {line}")));
+                if !fits(&client).await {
+                    found.push(format!("{place}: wider than the window"));
+                }
             }
         }
         let ground = "return getComputedStyle(document.body).backgroundColor;";
@@ -108,6 +113,7 @@ async fn every_page_is_accessible_in_light_and_dark_and_on_a_telephone() {
         assert_eq!(ground == json!("rgb(13, 17, 23)"), scheme == 0, "{ground}");
         client.close().await.unwrap();
     }
+    assert_eq!(found, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,7 +88,7 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     let watched = blocking(api, posture::view::list).await?;
     let found = watched.iter().filter(|domain| !domain.findings.is_empty());
     let found = found.map(|domain| format!("{}: {}", domain.domain, domain.verdict));
-    let mut needs = needs(&running, &open);
+    let mut needs = needs(&running, &open, f.w);
     needs.extend(readiness::doubts(&api.operator.pipeline().out.dns));
     needs.extend(found.take(MOST_DOMAINS));
     let situation = NowSituation {
@@ -108,16 +108,16 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
 }
 
 /// Whatever does not go by itself, a line each.
-fn needs(running: &Running, open: &[Incident]) -> Vec<String> {
+fn needs(running: &Running, open: &[Incident], w: &PageWords) -> Vec<String> {
     let mut needs: Vec<String> = running.refuses.iter().cloned().collect();
     needs.extend(open.iter().map(|incident| incident.sentence.clone()));
     let refused = running.config.as_ref().and_then(|config| config.refused.as_ref());
     needs.extend(refused.map(|(at, why)| format!("{}: {why}", at.to_second())));
     if running.damaged_records > 0 {
-        needs.push(format!("{} damaged records in the spool: relay audit", running.damaged_records));
+        needs.push(format!("{}: {}", w.records_damaged, running.damaged_records));
     }
     if running.held_messages > 0 {
-        needs.push(format!("{} messages are held", running.held_messages));
+        needs.push(format!("{}: {}", w.messages_held, running.held_messages));
     }
     needs
 }
@@ -130,13 +130,13 @@ impl NowSituation<'_> {
         }
         let queue = match (self.running.queued_messages, self.summary) {
             (0, _) => w.nothing_waits.to_owned(),
-            (some, None) => format!("{some} {}; {}", w.messages.to_lowercase(), w.counting),
-            (_, Some(summary)) => format!("{} {}", summary.domains.len(), w.domains_wait),
+            (some, None) => format!("{}: {some}; {}", w.messages.to_lowercase(), w.counting),
+            (_, Some(summary)) => format!("{}: {}", w.domains_wait, summary.domains.len()),
         };
         let goes_on = match self.open {
             [] => String::new(),
             [one] => format!("; {}", one.sentence),
-            several => format!("; {} {}", several.len(), w.go_on),
+            several => format!("; {}: {}", w.go_on, several.len()),
         };
         let sign = match (self.open, self.needs) {
             ([], []) => Sign { class: "good", word: w.good },

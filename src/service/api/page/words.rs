@@ -39,8 +39,10 @@ words! {
     stopped: "No new mail is taken", "Er wordt geen nieuwe mail aangenomen";
     nothing_waits: "nothing waits", "er wacht niets";
     domains_wait: "domains with mail that waits", "domeinen met mail die wacht";
+    messages_held: "Messages that are held", "Vastgehouden berichten";
+    records_damaged: "Damaged records in the spool (relay audit)", "Beschadigde records in de spool (relay audit)";
     counting: "the queue is being counted", "de wachtrij wordt geteld";
-    go_on: "incidents go on", "incidenten zijn gaande";
+    go_on: "incidents that go on", "incidenten die gaande zijn";
     good: "Good", "Goed";
     look_at: "Look", "Kijken";
     act_now: "Act", "Handelen";
