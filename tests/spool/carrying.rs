@@ -1,4 +1,5 @@
 //! Mail that is carried from one spool to another: all of it, as it was, once.
+#![expect(clippy::disallowed_methods, reason = "a test damages files, and writes the configuration of a program")]
 
 use crate::reading::{audit, of_every_kind};
 use crate::sample::{LATER, NOW, become_so, body, claim, config, content, delivered, ended, store_one, waits};

@@ -22,12 +22,12 @@ struct Driver {
 impl Driver {
     fn start() -> Self {
         let mut command = Command::new("chromedriver");
-        let mut child = command.arg("--port=0").stdout(Stdio::piped()).spawn().expect("chromedriver: run tests/run");
+        let mut child = command.arg("--port=0").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = lines.find_map(|line| {
             line.split_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
         });
-        let address = format!("http://127.0.0.1:{}", port.expect("chromedriver names no port"));
+        let address = format!("http://127.0.0.1:{}", port.unwrap());
         // Whoever reads no further would stop it.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
@@ -60,6 +60,12 @@ async fn violations(client: &Client, axe: &str) -> Vec<String> {
     found.as_array().unwrap().iter().map(line).collect()
 }
 
+/// What is wrong with a page: for those who cannot see it, and for those whose window is narrow.
+async fn faults(client: &Client, axe: &str) -> Vec<String> {
+    let wide = (!fits(client).await).then(|| "wider than the window".to_owned());
+    violations(client, axe).await.into_iter().chain(wide).collect()
+}
+
 /// Whether the page can be read without scrolling to the side.
 async fn fits(client: &Client) -> bool {
     let wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth;";
@@ -77,7 +83,7 @@ async fn log_in(client: &Client, scene: &PageScene) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_is_accessible_in_light_and_dark_and_on_a_telephone() {
-    let axe = std::fs::read_to_string(std::env::var_os("AXE_CORE").expect("AXE_CORE: run tests/run")).unwrap();
+    let axe = std::fs::read_to_string(std::env::var_os("AXE_CORE").unwrap()).unwrap();
     let (scene, driver) = (PageScene::new().await, Driver::start());
     scene.until_tried(&scene.browser(UserRole::Look).await).await;
     let mut found = Vec::new();
@@ -102,10 +108,7 @@ async fn every_page_is_accessible_in_light_and_dark_and_on_a_telephone() {
             for width in [1200, 360] {
                 client.set_window_size(width, 900).await.unwrap();
                 let place = format!("{path} at {width}, scheme {scheme}");
-                found.extend(violations(&client, &axe).await.into_iter().map(|line| format!("{place}: {line}")));
-                if !fits(&client).await {
-                    found.push(format!("{place}: wider than the window"));
-                }
+                found.extend(faults(&client, &axe).await.into_iter().map(|line| format!("{place}: {line}")));
             }
         }
         let ground = "return getComputedStyle(document.body).backgroundColor;";
