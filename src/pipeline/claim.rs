@@ -6,7 +6,7 @@ use super::postmaster::is_lost_report;
 use crate::clock::Timestamp;
 use crate::outcome::Cause;
 use crate::smtp::address::Mailbox;
-use crate::spool::{Claim, Pending, SpoolEntry, schedule};
+use crate::spool::{Claim, Lease, Pending, SpoolEntry, schedule};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,9 +76,12 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) -> usize {
     }
     tasks.close();
     calling.abort();
-    // What waits for a place goes back at once: where others share the spool, they have it then.
-    pipeline.ends.store(true, Ordering::SeqCst);
-    pipeline.hosts.send_away();
+    // Where others share the spool, they have at once what has not begun. A relay that has it for itself sends all
+    // that it can: nobody else will, and it may not come back soon.
+    if pipeline.spool.lease() != Lease::Process {
+        pipeline.ends.store(true, Ordering::SeqCst);
+        pipeline.hosts.send_away();
+    }
     // What does not end in time is cut off; its recipients are still in the spool.
     let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
     let left = tasks.len();
