@@ -15,10 +15,10 @@ use std::process::ExitCode;
 /// Which spools.
 #[derive(Args)]
 pub(crate) struct MoveArguments {
-    /// Configuration file whose [spool] names the old spool.
+    /// Configuration file that names the old spool.
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// Configuration file whose [spool] names the new spool.
+    /// Configuration file that names the new spool.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// Carry nothing, and let relays work on the old spool again.
