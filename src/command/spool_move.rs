@@ -1,11 +1,11 @@
 //! `relay spool move`: all mail goes to another spool, and is looked at there.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::SpoolConfig;
 use crate::spool::carrying::{CarryError, CarryReport, CarryingSide, carry};
 use crate::spool::cluster::NodeState;
 use crate::spool::ledger::LedgerError;
-use crate::spool::{SpoolError, nodes, open_carrying, open_ledger};
+use crate::spool::{SpoolError, nodes, open_carrying, open_carrying_alone, open_ledger};
 use crate::text::counted;
 
 /// Messages that are named when something is wrong with them; of more only the number is told.
@@ -39,7 +39,9 @@ pub enum MoveError {
 /// # Errors
 /// When it cannot begin, or breaks off.
 pub async fn carry_all(from: &SpoolConfig, to: &SpoolConfig, told: impl FnMut(u64)) -> Result<CarryReport, MoveError> {
-    nobody_works(from, to).await?;
+    are_two(from, to)?;
+    nobody_works(from).await?;
+    nobody_works(to).await?;
     // A directory without a spool would be made one, and nothing be carried from it.
     let from_ledger = open_ledger(from).await.map_err(MoveError::From)?;
     let now = Clock::system().now();
@@ -61,32 +63,43 @@ pub async fn carry_all(from: &SpoolConfig, to: &SpoolConfig, told: impl FnMut(u6
 /// # Errors
 /// When it cannot be opened or written.
 pub async fn give_up(from: &SpoolConfig, to: &SpoolConfig) -> Result<(), MoveError> {
-    nobody_works(from, to).await?;
+    are_two(from, to)?;
+    nobody_works(from).await?;
     open_ledger(from).await.map_err(MoveError::From)?;
     let now = Clock::system().now();
-    let [from_spool, to_spool] = open_carrying(from, to, now).await.map_err(MoveError::Open)?;
-    let unmarked = from_spool.set_carried_since(None).await;
-    from_spool.close().await;
-    to_spool.close().await;
+    nobody_seen_at_work(to, now).await?;
+    let spool = open_carrying_alone(from, now).await.map_err(MoveError::Open)?;
+    let unmarked = spool.set_carried_since(None).await;
+    spool.close().await;
     unmarked.map_err(MoveError::Open)
 }
 
-async fn nobody_works(from: &SpoolConfig, to: &SpoolConfig) -> Result<(), MoveError> {
+/// That the new spool cannot be reached is the best of reasons to give up; that a relay works on it is none.
+async fn nobody_seen_at_work(to: &SpoolConfig, now: Timestamp) -> Result<(), MoveError> {
+    if let Err(error @ MoveError::AtWork(_)) = nobody_works(to).await {
+        return Err(error);
+    }
+    match open_carrying_alone(to, now).await {
+        Ok(spool) => spool.close().await,
+        Err(error @ SpoolError::InUse { .. }) => return Err(MoveError::Open(error)),
+        Err(_out_of_reach) => {}
+    }
+    Ok(())
+}
+
+fn are_two(from: &SpoolConfig, to: &SpoolConfig) -> Result<(), MoveError> {
     let is_same = match from.engine == to.engine {
         true if from.engine == crate::config::SpoolEngine::Embedded => from.path == to.path,
         true => [&from.url, &from.url_credential] == [&to.url, &to.url_credential] && from.url_file == to.url_file,
         false => false,
     };
-    if is_same {
-        return Err(MoveError::Same);
-    }
-    for spool in [from, to] {
-        let at_work = nodes(spool).await.map_err(MoveError::Open)?.unwrap_or_default();
-        if let Some(node) = at_work.into_iter().find(|node| node.state == NodeState::Running) {
-            return Err(MoveError::AtWork(node.name));
-        }
-    }
-    Ok(())
+    if is_same { Err(MoveError::Same) } else { Ok(()) }
+}
+
+async fn nobody_works(spool: &SpoolConfig) -> Result<(), MoveError> {
+    let nodes = nodes(spool).await.map_err(MoveError::Open)?.unwrap_or_default();
+    let at_work = nodes.into_iter().find(|node| node.state == NodeState::Running);
+    at_work.map_or(Ok(()), |node| Err(MoveError::AtWork(node.name)))
 }
 
 /// What was carried, for people.

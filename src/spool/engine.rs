@@ -60,6 +60,14 @@ pub async fn open_carrying(
     Ok([from_spool, to_spool])
 }
 
+/// Opens one of two such spools, whatever becomes of the other.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_carrying_alone(config: &SpoolConfig, now: Timestamp) -> Result<Arc<dyn CarryingSpool>, SpoolError> {
+    open_carrying_one(config, None, now).await
+}
+
 async fn open_carrying_one(
     config: &SpoolConfig,
     beside: Option<&SpoolConfig>,

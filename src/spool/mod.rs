@@ -53,7 +53,7 @@ mod stored;
 pub mod tls_session;
 
 use cluster::{ClusterState, NodeShare};
-pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_ledger};
+pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_carrying_alone, open_ledger};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;

@@ -6,7 +6,7 @@ use crate::sample::{LATER, NOW, become_so, body, claim, config, content, deliver
 use crate::tls_counts::{ill, well};
 use dane_relay::clock::Timestamp;
 use dane_relay::command::spool_move::{MoveError, carry_all, give_up};
-use dane_relay::config::SpoolConfig;
+use dane_relay::config::{SpoolConfig, SpoolEngine};
 use dane_relay::envelope::QueueId;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::carrying::CarryReport;
@@ -132,6 +132,15 @@ async fn a_move_that_is_given_up_leaves_the_old_spool_to_its_relay() {
     drop(opened);
     assert!(carry(&from, &to).await.is_whole());
     assert!(open(&from, NOW).await.is_err());
+    // The new one may be out of reach for good.
+    let (engine, url) = (SpoolEngine::Postgresql, Some("postgresql://relay@127.0.0.1:1/relay".to_owned()));
+    let gone = SpoolConfig { engine, url, ..to.clone() };
+    give_up(&from, &gone).await.unwrap();
+    assert!(carry(&from, &to).await.is_whole());
+    let at_work = open(&to, NOW).await.unwrap();
+    let Err(MoveError::Open(SpoolError::InUse { .. })) = give_up(&from, &to).await else { panic!("both would send") };
+    at_work.spool.close().await;
+    drop(at_work);
     give_up(&from, &to).await.unwrap();
     let spool = open(&from, NOW).await.unwrap().spool;
     assert_eq!(body(spool.as_ref(), id).await.unwrap(), b"one");
