@@ -1,5 +1,6 @@
 """What the benchmarks measure: the relay and others, each started on a folder of its own, all mail to one sink."""
 
+import concurrent.futures
 import os
 import pathlib
 import shutil
@@ -31,6 +32,7 @@ error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsproxy unix - - n - 0 tlsproxy
 showq unix n - n - - showq
 pickup unix n - n 60 1 pickup
 postlog unix-dgram n - n - 1 postlogd
@@ -92,6 +94,17 @@ def cpu_seconds(process):
     return taken / os.sysconf("SC_CLK_TCK")
 
 
+def memory_peak(process):
+    """The most memory that a daemon had, in megabytes."""
+    return memory(process, "VmHWM")
+
+
+def memory(process, kind="VmRSS"):
+    """Memory of a daemon without its children, in megabytes, by a line of proc(5)'s `status`."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{kind}:")) / 1024
+
+
 class Nothing:
     """smtp-source straight into smtp-sink: what the test programs themselves can do."""
 
@@ -118,21 +131,34 @@ class Relay:
         config.write_text(
             f'hostname = "relay.test"\n[listen]\nsmtp = ["{IP}:{self.port}"]\n[admin]\nlisten = "{IP}:{admin}"\n'
             f'[spool]\npath = "{folder}/spool"\n{self.spool(options, folder)}[delivery]\nallow_loopback = true\n'
-            f'[[destination]]\ndomains = ["*"]\nnext_hop = "{IP}:{sink_port}"\n{self.further(options, folder)}'
+            f"{self.destination(sink_port)}{self.further(options, folder)}"
         )
         self.prepare(options, config)
-        self.process = start([options.relay, "serve", "--config", config], folder / "relay.log")
+        self.program, self.config, self.log, self.admin = options.relay, config, folder / "relay.log", admin
+        self.launch()
 
-        def is_ready():
-            try:
-                return urllib.request.urlopen(f"http://{IP}:{admin}/readyz", timeout=1).status == 200
-            except OSError:
-                return False
+    def launch(self):
+        """Starts it, also once more on what it left."""
+        self.process = start([self.program, "serve", "--config", self.config], self.log)
+        wait_until("relay ready", self.is_ready, self.process)
 
-        wait_until("relay ready", is_ready, self.process)
+    def is_ready(self):
+        try:
+            return urllib.request.urlopen(f"http://{IP}:{self.admin}/readyz", timeout=1).status == 200
+        except OSError:
+            return False
+
+    def command(self, *words):
+        """What one of its commands prints."""
+        done = subprocess.run([self.program, *words, "--config", self.config], capture_output=True, text=True, check=True)
+        return done.stdout
 
     def spool(self, _options, _folder):
         return ""
+
+    def destination(self, sink_port):
+        """Where all mail goes."""
+        return f'[[destination]]\ndomains = ["*"]\nnext_hop = "{IP}:{sink_port}"\n'
 
     def further(self, _options, _folder):
         return ""
@@ -208,6 +234,8 @@ class Postfix:
     """Debian's Postfix, with the limits raised that would hold it back here."""
 
     name = "postfix"
+    next_hop = f"relayhost = [{IP}]:{{sink_port}}\ndisable_dns_lookups = yes\n"
+    settings = ""
 
     def __init__(self, options, folder, sink_port):
         self.port = free_port()
@@ -228,9 +256,7 @@ alias_database =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
-relayhost = [{IP}]:{sink_port}
-disable_dns_lookups = yes
-smtpd_peername_lookup = no
+{self.next_hop.format(sink_port=sink_port)}smtpd_peername_lookup = no
 default_process_limit = 200
 default_destination_concurrency_limit = 200
 initial_destination_concurrency = 40
@@ -238,11 +264,12 @@ smtpd_client_connection_count_limit = 0
 qmgr_message_active_limit = 100000
 qmgr_message_recipient_limit = 100000
 in_flow_delay = {options.in_flow_delay}
-"""
+{self.settings}"""
         )
         subprocess.run(["postfix", "-c", folder / "conf", "check"], check=True)
         programs = subprocess.check_output(["postconf", "-c", folder / "conf", "-h", "daemon_directory"], text=True)
-        self.process = start([f"{programs.strip()}/master", "-s", "-c", folder / "conf"], folder / "postfix.out")
+        self.command = [f"{programs.strip()}/master", "-s", "-c", folder / "conf"]
+        self.process = start(self.command, folder / "postfix.out")
         wait_until("postfix listening", lambda: listens(self.port), self.process)
 
     def cpu_seconds(self):
@@ -250,6 +277,97 @@ in_flow_delay = {options.in_flow_delay}
 
     def stop(self):
         stop(self.process)
+
+
+UNPACKED = REPOSITORY / "target/interop/usr/sbin"
+
+
+class Exim:
+    """Debian's Exim, as `tests/run` unpacks it below target/. It forks for every delivery."""
+
+    name = "exim"
+    program = UNPACKED / "exim4"
+
+    def __init__(self, options, folder, sink_port):
+        self.port = free_port()
+        for name in ["spool", "log"]:
+            (folder / name).mkdir()
+            shutil.chown(folder / name, "Debian-exim")
+        config = folder / "exim.conf"
+        config.write_text(
+            f"""primary_hostname = exim.test
+spool_directory = {folder}/spool
+log_file_path = {folder}/log/%slog
+pid_file_path = {folder}/spool/exim.pid
+local_interfaces = <; [{IP}]:{self.port}
+acl_smtp_rcpt = accept
+host_lookup =
+rfc1413_query_timeout = 0s
+smtp_accept_max = 0
+smtp_accept_queue_per_connection = 0
+remote_max_parallel = 40
+keep_environment =
+deliver_drop_privilege
+begin routers
+all:
+  driver = manualroute
+  route_list = * {IP}
+  self = send
+  transport = out
+begin transports
+out:
+  driver = smtp
+  port = {sink_port}
+  allow_localhost
+  hosts_try_fastopen =
+"""
+        )
+        self.process = start([self.program, "-C", config, "-bdf"], folder / "exim.out")
+        wait_until("exim listening", lambda: listens(self.port), self.process)
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.process)
+
+    def stop(self):
+        stop(self.process)
+
+
+class OpenSmtpd:
+    """Debian's OpenSMTPD, as `tests/run` unpacks it below target/. Its folders are compiled in, so it has mounts of its own."""
+
+    name = "opensmtpd"
+    program = UNPACKED / "smtpd"
+    mounts = """set -e
+mkdir -m 711 "$3/smtpd"
+mount --bind "$3" /var/spool
+for folder in /run /var/lib; do mount -t tmpfs -o mode=755 none $folder; done
+mkdir -p /var/lib/opensmtpd/empty
+mount --bind "$1/libexec" /usr/libexec
+exec "$1/sbin/smtpd" -d -f "$2"
+"""
+
+    def __init__(self, options, folder, sink_port):
+        self.port = free_port()
+        (folder / "spool").mkdir()
+        config = folder / "smtpd.conf"
+        config.write_text(
+            f'listen on {IP} port {self.port}\naction out relay host smtp://{IP}:{sink_port}\n'
+            "match from any for any action out\n"
+        )
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", self.mounts, "sh"]
+        self.process = start([*command, UNPACKED.parent, config, folder / "spool"], folder / "smtpd.out")
+        wait_until("opensmtpd listening", lambda: listens(self.port), self.process)
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.process)
+
+    def stop(self):
+        stop(self.process)
+
+
+def others():
+    """The servers besides Postfix that are here."""
+    return [system for system in [Exim, OpenSmtpd] if system.program.exists()]
 
 
 class Round(typing.NamedTuple):
@@ -260,8 +378,8 @@ class Round(typing.NamedTuple):
     cpu: float
 
 
-def measure(options, system):
-    """One round: so many messages through that system, by as many sessions, into one sink."""
+def measure(options, system, look=lambda between: None):
+    """One round: so many messages through that system, by as many sessions, into one sink; then a look at it."""
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="end-to-end-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)
@@ -294,7 +412,64 @@ def measure(options, system):
                 sink.wait(ROUND_LIMIT_S)
                 end = time.monotonic()
             cpu = (between.cpu_seconds() - before) * 1000 / options.messages
+            look(between)
             return Round(options.messages / (taken - begin), options.messages / (end - begin), cpu)
+        finally:
+            if between is not None:
+                between.stop()
+            stop(sink)
+
+
+def hand_in(port, count, octets, waits):
+    """Hands messages in on one connection, and notes how long each 250 came after the dot (RFC 5321 4.5.3.2.6)."""
+    body = b"Subject: wait\r\n\r\n" + b"x" * 70 + b"\r\n"
+    body = (body + (b"y" * 70 + b"\r\n") * (octets // 72))[:octets].rstrip(b"\r\n")
+    with socket.create_connection((IP, port), START_LIMIT_S) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        replies = connection.makefile("rb")
+
+        def expect(code):
+            while True:
+                line = replies.readline()
+                if line[3:4] != b"-":
+                    break
+            if not line.startswith(code):
+                raise SystemExit(f"the server said {line!r} and not {code!r}")
+
+        def say(command, code):
+            connection.sendall(command)
+            expect(code)
+
+        expect(b"220")
+        say(b"EHLO client.test\r\n", b"250")
+        for _ in range(count):
+            say(b"MAIL FROM:<load@client.test>\r\n", b"250")
+            say(b"RCPT TO:<b@many.test>\r\n", b"250")
+            say(b"DATA\r\n", b"354")
+            connection.sendall(body)
+            begin = time.monotonic()
+            say(b"\r\n.\r\n", b"250")
+            waits.append(time.monotonic() - begin)
+        say(b"QUIT\r\n", b"221")
+
+
+def waits_after_the_dot(options, system, sessions, each):
+    """How long clients wait between the dot and the 250: all waits, in milliseconds, sorted."""
+    with tempfile.TemporaryDirectory(dir=options.dir, prefix="end-to-end-") as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        sink_port = free_port()
+        sink = start(["smtp-sink", "-4", "-u", "nobody", "-R", "/", f"{IP}:{sink_port}", 256], folder / "sink.log")
+        wait_until("smtp-sink listening", lambda: listens(sink_port), sink)
+        between = None
+        try:
+            between = system(options, folder, sink_port)
+            waits = []
+            with concurrent.futures.ThreadPoolExecutor(sessions) as clients:
+                arguments = (between.port, each, options.octets, waits)
+                for ended in [clients.submit(hand_in, *arguments) for _ in range(sessions)]:
+                    ended.result()
+            return sorted(wait * 1000 for wait in waits)
         finally:
             if between is not None:
                 between.stop()

@@ -1,10 +1,16 @@
 //! How fast the embedded spool takes mail, and how fast mail lives in it.
 //!
 //! `cargo bench --bench spool [-- FOLDER]`: messages of 4 KiB, every one durable before the next
-//! of the same producer. "Life" is enqueue, claim, read, settle. "Audit" is what the audit of
+//! of the same producer. "Files" is what a spool with one file for each message makes of that: a file, its sync and that of
+//! its folder, and its end. "Life" is enqueue, claim, read, settle. "Audit" is what the audit of
 //! 100,000 waiting messages takes, as a share of the time it took to accept them. Nothing is
 //! asserted: the numbers belong to the disk under FOLDER (the system's temporary folder without one).
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints, and ends at the first failure")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measurement prints, reads its own figures, and ends at the first failure"
+)]
 
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::SpoolConfig;
@@ -37,8 +43,16 @@ fn main() {
         let per_second = runtime.block_on(enqueue(&folder, producers));
         println!("enqueue, {producers:>3} producers: {per_second:>8.0}/s");
     }
-    let per_second = runtime.block_on(life(&folder));
+    let before = octets_written();
+    let (per_second, lived) = runtime.block_on(life(&folder));
     println!("life, 64 producers and {CONSUMERS} consumers: {per_second:>8.0}/s");
+    println!(
+        "octets written for each octet taken: {:.2}",
+        share(octets_written() - before, lived * CONTENT.len() as u64)
+    );
+    let files = runtime.block_on(files(&folder));
+    println!("files, {CONSUMERS} producers:   {files:>8.0}/s");
+    println!("life beside one file a message: {:.1} times", per_second / files);
     runtime.block_on(audit(&folder));
 }
 
@@ -113,7 +127,39 @@ async fn audit(folder: &std::path::Path) {
     }
 }
 
-async fn life(folder: &std::path::Path) -> f64 {
+/// What this process made the disk write.
+fn octets_written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
+}
+
+async fn files(folder: &std::path::Path) -> f64 {
+    let folder = tempfile::TempDir::new_in(folder).unwrap();
+    let (done, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut tasks = tokio::task::JoinSet::new();
+    for producer in 0..CONSUMERS {
+        let (path, done) = (folder.path().to_owned(), Arc::clone(&done));
+        tasks.spawn_blocking(move || {
+            for number in 0.. {
+                if start.elapsed() > MEASURED_FOR {
+                    break;
+                }
+                let path = path.join(format!("{producer}-{number}"));
+                let mut file = std::fs::File::create_new(&path).unwrap();
+                std::io::Write::write_all(&mut file, &CONTENT).unwrap();
+                file.sync_all().unwrap();
+                std::fs::File::open(path.parent().unwrap()).unwrap().sync_all().unwrap();
+                std::fs::read(&path).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    tasks.join_all().await;
+    rate(&done, start)
+}
+
+async fn life(folder: &std::path::Path) -> (f64, u64) {
     let folder = tempfile::TempDir::new_in(folder).unwrap();
     let spool = open(&folder);
     let (accepted, lived, start) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Instant::now());
@@ -127,7 +173,7 @@ async fn life(folder: &std::path::Path) -> f64 {
     tasks.join_all().await;
     let rate = rate(&lived, start);
     spool.close().await;
-    rate
+    (rate, lived.load(Ordering::Relaxed))
 }
 
 async fn consume(spool: Arc<EmbeddedSpool>, until: Instant, lived: Arc<AtomicU64>) {
@@ -146,6 +192,11 @@ async fn consume(spool: Arc<EmbeddedSpool>, until: Instant, lived: Arc<AtomicU64
             lived.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share is printed with two decimals")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate is printed without decimals")]
