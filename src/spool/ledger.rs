@@ -6,10 +6,11 @@
 //! ([`Listing`]), an audit piece by piece ([`AuditRun`]), and nobody else is held up by either.
 
 use super::audit::{Audit, Depth};
+use super::brief::{BriefPart, BriefRecipient, WaitingBrief};
 use super::event::{Event, Silence};
 use super::incident::Incident;
 use super::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
-use super::{EngineError, RecipientState, Reported};
+use super::{EngineError, Hold, RecipientState, Reported};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::{Peer, TlsVerdict};
@@ -18,6 +19,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Messages handed out at once in brief where they are read one by one.
+const BRIEFS_TOGETHER: usize = 500;
 
 /// Why the ledger cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,14 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the ledger cannot be read.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// The same in brief, for whoever counts all of it.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn waiting_in_brief(&self) -> Result<Box<dyn BriefListing>, LedgerError> {
+        Ok(in_brief(self.waiting().await?))
+    }
 
     /// All messages, finished ones and reports among them, in the order of their ids, behind `after`; at most `most`. In
     /// place of one that cannot be read stands its id.
@@ -160,6 +173,39 @@ pub trait Listing: Send {
     /// # Errors
     /// When the ledger cannot be read.
     async fn next(&mut self) -> Result<Option<Listed>, LedgerError>;
+}
+
+/// Messages that are handed out many at once.
+#[async_trait]
+pub trait BriefListing: Send {
+    /// The next ones, oldest first; `None` after the last.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn next(&mut self) -> Result<Option<BriefPart>, LedgerError>;
+}
+
+/// The same of a list that is read message by message.
+pub(in crate::spool) fn in_brief(listing: Box<dyn Listing>) -> Box<dyn BriefListing> {
+    Box::new(InBrief(listing))
+}
+
+struct InBrief(Box<dyn Listing>);
+
+#[async_trait]
+impl BriefListing for InBrief {
+    async fn next(&mut self) -> Result<Option<BriefPart>, LedgerError> {
+        let mut part = BriefPart::default();
+        while part.messages.len() < BRIEFS_TOGETHER {
+            match self.0.next().await? {
+                Some(Listed::Message(message)) => part.messages.push(message.in_brief()),
+                Some(Listed::Unreadable) => part.unreadable += 1,
+                None => break,
+            }
+        }
+        let is_end = part.messages.is_empty() && part.unreadable == 0;
+        Ok((!is_end).then_some(part))
+    }
 }
 
 /// Where a list of what waits begins.
@@ -304,6 +350,20 @@ pub enum More {
 }
 
 impl LedgerMessage {
+    /// What counts of it.
+    #[must_use]
+    pub fn in_brief(&self) -> WaitingBrief {
+        let hold = if self.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
+        let known = self.recipients.iter().zip(&self.envelope.recipients);
+        let open = known.filter_map(|(known, mailbox)| {
+            let state = &known.as_ref()?.state;
+            let recipient =
+                || BriefRecipient { host: Arc::new(mailbox.host().clone()), state: Arc::new(state.clone()) };
+            state.is_open().then(recipient)
+        });
+        WaitingBrief { accepted_at: self.envelope.accepted_at, hold, recipients: open.collect() }
+    }
+
     /// Whether it has this Message-ID, sender or recipient, or is a copy of the message with this queue id.
     pub(in crate::spool) fn is_named(&self, name: &str) -> bool {
         let is = |text: &str| text.eq_ignore_ascii_case(name);

@@ -112,7 +112,7 @@ impl Filter {
 
     fn fits(&self, known: Option<&LedgerRecipient>, mailbox: &Mailbox) -> bool {
         let Some(open) = known.filter(|recipient| recipient.state.is_open()) else { return false };
-        let cause = cause_word(open);
+        let cause = cause_word(&open.state);
         self.domain.as_ref().is_none_or(|domain| domain.eq_ignore_ascii_case(&name_of(mailbox.host())))
             && self.cause.as_ref().is_none_or(|word| cause == word)
     }
@@ -195,8 +195,8 @@ impl Filter {
 }
 
 /// What stopped a recipient, in the word of its cause.
-fn cause_word(recipient: &LedgerRecipient) -> &'static str {
-    let cause = match &recipient.state {
+fn cause_word(state: &RecipientState) -> &'static str {
+    let cause = match state {
         RecipientState::Queued(pending) => pending.last.as_ref(),
         RecipientState::Owed(owed) if owed.cause().is_none() => return DELIVERED,
         RecipientState::Owed(owed) => owed.cause(),

@@ -3,7 +3,11 @@
 use super::{Filter, NOT_TRIED, NOTHING_FITS, cause_word, name_of};
 use crate::clock::Timestamp;
 use crate::deliver::hosts::view::HostsView;
-use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, MessageState};
+use crate::envelope::Envelope;
+use crate::smtp::address::Host;
+use crate::spool::Hold;
+use crate::spool::brief::{BriefRecipient, WaitingBrief};
+use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage};
 use crate::text::counted;
 use crate::text::table::{Cell, Column, TextTable, Width, span};
 use serde::Serialize;
@@ -99,14 +103,35 @@ pub struct CauseCount {
 /// When the ledger cannot be read.
 pub async fn summary(ledger: &dyn Ledger, filter: &Filter, now: Timestamp) -> Result<QueueSummary, LedgerError> {
     let (mut domains, mut sum) = (Domains::default(), QueueSummary::empty());
-    let each = |message: LedgerMessage, recipients: Vec<usize>| {
-        sum.add(&message, recipients.len() as u64, now);
-        domains.count(&message, &recipients, now);
-        ControlFlow::Continue(())
+    let mut count = |brief: &WaitingBrief| {
+        sum.add(brief, now);
+        domains.count(brief, now);
     };
-    sum.unreadable = filter.for_each(ledger, now, each).await?;
+    if filter.is_everything() {
+        let (mut listing, mut unreadable) = (ledger.waiting_in_brief().await?, 0);
+        while let Some(part) = listing.next().await? {
+            unreadable += part.unreadable;
+            part.messages.iter().filter(|brief| !brief.recipients.is_empty()).for_each(&mut count);
+        }
+        sum.unreadable = unreadable;
+    } else {
+        let each = |message: LedgerMessage, recipients: Vec<usize>| {
+            count(&fitting(&message, &recipients));
+            ControlFlow::Continue(())
+        };
+        sum.unreadable = filter.for_each(ledger, now, each).await?;
+    }
     sum.domains = domains.in_order();
     Ok(sum)
+}
+
+/// A message with those recipients alone.
+fn fitting(message: &LedgerMessage, recipients: &[usize]) -> WaitingBrief {
+    let known = |index: &usize| message.recipients.get(*index).cloned();
+    let (states, mailboxes) = (recipients.iter().filter_map(known), &message.envelope.recipients);
+    let mailboxes = recipients.iter().filter_map(|index| mailboxes.get(*index).cloned()).collect();
+    let envelope = Envelope { recipients: mailboxes, ..message.envelope.clone() };
+    LedgerMessage { envelope, recipients: states.collect(), ..message.clone() }.in_brief()
 }
 
 /// Domains on the way to their summary, each with the counts of its causes.
@@ -120,32 +145,29 @@ struct OneDomain {
 }
 
 impl Domains {
-    fn count(&mut self, message: &LedgerMessage, recipients: &[usize], now: Timestamp) {
-        let mut seen = Vec::new();
-        for &index in recipients {
-            let Some(mailbox) = message.envelope.recipients.get(index) else { continue };
-            let name = name_of(mailbox.host());
-            let OneDomain { sum, causes } = self.0.entry(name.clone()).or_default();
-            if !seen.contains(&name) {
+    fn count(&mut self, brief: &WaitingBrief, now: Timestamp) {
+        let mut seen: Vec<&Host> = Vec::new();
+        for BriefRecipient { host, state } in &brief.recipients {
+            let name = name_of(host);
+            let OneDomain { sum, causes } = self.0.entry(name).or_default();
+            if !seen.contains(&host.as_ref()) {
                 sum.messages += 1;
-                sum.held += u64::from(message.standing == MessageState::Held);
-                sum.oldest_s = sum.oldest_s.max(now.since(message.envelope.accepted_at).as_secs());
-                sum.domain.clone_from(&name);
-                seen.push(name);
+                sum.held += u64::from(brief.hold == Hold::Held);
+                sum.oldest_s = sum.oldest_s.max(now.since(brief.accepted_at).as_secs());
+                seen.push(host);
             }
             sum.recipients += 1;
-            let known = message.recipients.get(index).and_then(Option::as_ref);
-            *causes.entry(known.map_or(NOT_TRIED, cause_word)).or_default() += 1;
+            *causes.entry(cause_word(state)).or_default() += 1;
         }
     }
 
     /// The most recipients first.
     fn in_order(self) -> Vec<DomainSummary> {
-        let whole = |OneDomain { sum, causes }: OneDomain| {
+        let whole = |(domain, OneDomain { sum, causes }): (String, OneDomain)| {
             let causes = causes.into_iter().map(|(cause, recipients)| CauseCount { cause, recipients }).collect();
-            DomainSummary { causes, ..sum }
+            DomainSummary { domain, causes, ..sum }
         };
-        let mut all: Vec<DomainSummary> = self.0.into_values().map(whole).collect();
+        let mut all: Vec<DomainSummary> = self.0.into_iter().map(whole).collect();
         all.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
         all
     }
@@ -158,11 +180,12 @@ impl QueueSummary {
         Self { ages, ..Self::default() }
     }
 
-    fn add(&mut self, message: &LedgerMessage, recipients: u64, now: Timestamp) {
+    fn add(&mut self, brief: &WaitingBrief, now: Timestamp) {
+        let recipients = brief.recipients.len() as u64;
         self.messages += 1;
         self.recipients += recipients;
-        self.held += u64::from(message.standing == MessageState::Held);
-        let age = now.since(message.envelope.accepted_at).as_secs();
+        self.held += u64::from(brief.hold == Hold::Held);
+        let age = now.since(brief.accepted_at).as_secs();
         let bucket = self.ages.iter_mut().find(|bucket| bucket.under_s.is_none_or(|under| age < under));
         if let Some(bucket) = bucket {
             bucket.messages += 1;
@@ -273,8 +296,8 @@ mod tests {
     #[test]
     fn a_summary_counts_messages_recipients_and_causes() {
         let mut domains = Domains::default();
-        domains.count(&message(), &[0, 1, 2], NOW);
-        domains.count(&message(), &[0], NOW);
+        domains.count(&fitting(&message(), &[0, 1, 2]), NOW);
+        domains.count(&fitting(&message(), &[0]), NOW);
         let all = domains.in_order();
         let one = all.iter().find(|domain| domain.domain == "one.example").unwrap();
         assert_eq!((one.messages, one.recipients, one.oldest_s), (2, 2, 10_000));
@@ -292,7 +315,7 @@ mod tests {
             let mut sum = QueueSummary::empty();
             let mut message = message();
             message.envelope.accepted_at = Timestamp(NOW.0 - i64::try_from(age_s * 1_000).unwrap());
-            sum.add(&message, 2, NOW);
+            sum.add(&fitting(&message, &[0, 1]), NOW);
             sum.ages.iter().find(|bucket| bucket.messages == 1 && bucket.recipients == 2).unwrap().under_s
         };
         let ages = [0, 899, 900, 86_399, 172_799, 172_800, 1_000_000];
@@ -304,9 +327,9 @@ mod tests {
     fn the_screens_at_80_and_160_columns() {
         let (mut domains, mut sum) = (Domains::default(), QueueSummary::empty());
         for message in sample() {
-            let fitting = Filter::default().fitting(&message, NOW);
-            sum.add(&message, fitting.len() as u64, NOW);
-            domains.count(&message, &fitting, NOW);
+            let brief = fitting(&message, &Filter::default().fitting(&message, NOW));
+            sum.add(&brief, NOW);
+            domains.count(&brief, NOW);
         }
         sum.domains = domains.in_order();
         let host = HostView {

@@ -8,10 +8,11 @@ use crate::envelope::QueueId;
 use crate::smtp::address::Domain;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
+use crate::spool::brief::BriefPart;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{
-    AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery, WaitingFrom,
+    AuditRun, BriefListing, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery, WaitingFrom,
 };
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use async_trait::async_trait;
@@ -24,6 +25,9 @@ use tokio::sync::mpsc;
 /// Messages read ahead of whoever goes through what waits: enough to keep both sides at work, and
 /// few enough that a thousand recipients each are no burden.
 const READ_AHEAD: usize = 64;
+
+/// The same where they are read in brief, many at once.
+const PARTS_AHEAD: usize = 4;
 
 /// The state database of a spool directory, read only.
 pub(crate) struct EmbeddedLedger {
@@ -93,6 +97,19 @@ impl Ledger for EmbeddedLedger {
         self.list(|reader, each| reader.for_each_waiting(each)).await
     }
 
+    async fn waiting_in_brief(&self) -> Result<Box<dyn BriefListing>, LedgerError> {
+        let reader = open(self.spool.clone()).await?;
+        let (sender, parts) = mpsc::channel(PARTS_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let gone = |_nobody_listens| ControlFlow::Break(());
+            let each = |part| sender.blocking_send(Ok(part)).map_or_else(gone, ControlFlow::Continue);
+            if let Err(error) = reader.for_each_waiting_in_brief(each) {
+                let _nobody_listens = sender.blocking_send(Err(error));
+            }
+        });
+        Ok(Box::new(Parts(parts)))
+    }
+
     async fn page(
         &self,
         after: Option<QueueId>,
@@ -152,6 +169,15 @@ struct Lines(mpsc::Receiver<Result<Listed, LedgerError>>);
 #[async_trait]
 impl Listing for Lines {
     async fn next(&mut self) -> Result<Option<Listed>, LedgerError> {
+        self.0.recv().await.transpose()
+    }
+}
+
+struct Parts(mpsc::Receiver<Result<BriefPart, LedgerError>>);
+
+#[async_trait]
+impl BriefListing for Parts {
+    async fn next(&mut self) -> Result<Option<BriefPart>, LedgerError> {
         self.0.recv().await.transpose()
     }
 }
