@@ -4,10 +4,12 @@
 //! messages keep their envelope here, so that the way from acceptance to delivery reads no disk.
 //! Leases live here alone: one process owns the directory, and a restart ends all of them.
 
+use super::fresh::FreshContents;
 use super::jobs::{Moved, RecordPlace, Waiting, WaitingRow};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolEntry;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ pub(super) struct Index {
     held: BTreeSet<QueueId>,
     ages: BTreeSet<(Timestamp, QueueId)>,
     kept: BTreeMap<QueueId, Waiting>,
+    fresh: FreshContents,
     leases: BTreeMap<QueueId, ClaimLease>,
     /// By segment; one without any can go.
     living: BTreeMap<u32, Living>,
@@ -100,6 +103,18 @@ impl Index {
     pub(super) fn add(&mut self, waiting: Waiting, due: Timestamp) {
         self.ages.insert((waiting.entry.envelope.accepted_at, waiting.entry.id));
         self.wait(waiting, Some(due));
+    }
+
+    /// Keeps the content of a message just added, if there is room.
+    pub(super) fn keep_content(&mut self, id: QueueId, content: &Bytes) {
+        if self.kept.contains_key(&id) {
+            self.fresh.keep(id, content);
+        }
+    }
+
+    /// The content of a message, when memory has it.
+    pub(super) fn content(&self, id: QueueId) -> Option<Bytes> {
+        self.fresh.get(id)
     }
 
     /// Takes up to `most` messages due at `now`, the oldest due first.
@@ -202,6 +217,7 @@ impl Index {
     pub(super) fn postpone(&mut self, id: QueueId, generation: u64, until: Timestamp) {
         if self.claimed_at(id, generation).is_some() {
             self.leases.remove(&id);
+            self.fresh.forget(id);
             self.put(id, Some(until));
         }
     }
@@ -210,11 +226,13 @@ impl Index {
     /// memory, so that a long queue of it does not push out what is fresh.
     pub(super) fn wait_again(&mut self, id: QueueId, due: Option<Timestamp>) {
         self.leases.remove(&id);
+        self.fresh.forget(id);
         self.put(id, due);
     }
 
     /// Ends a lease and the message. Gives where its record was.
     pub(super) fn finish(&mut self, entry: &SpoolEntry) -> Option<RecordPlace> {
+        self.fresh.forget(entry.id);
         let place = self.leases.remove(&entry.id).and_then(|lease| lease.waiting).map(|waiting| waiting.place)?;
         self.ages.remove(&(entry.envelope.accepted_at, entry.id));
         self.forget_record(place);
@@ -274,6 +292,8 @@ impl Index {
         self.put(waiting.entry.id, due);
         if self.kept.len() < MOST_KEPT_ENTRIES {
             self.kept.insert(waiting.entry.id, waiting);
+        } else {
+            self.fresh.forget(waiting.entry.id);
         }
     }
 }

@@ -67,13 +67,18 @@ pub(super) struct WaitingRow {
 }
 
 /// A place in the log: records before it are in the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LogMark {
     pub(super) segment: u32,
     pub(super) offset: u64,
 }
 
 impl LogMark {
+    /// In front of a record.
+    pub(super) const fn before(place: RecordPlace) -> Self {
+        Self { segment: place.segment, offset: place.offset }
+    }
+
     /// Behind a record.
     pub(super) const fn after(place: RecordPlace) -> Self {
         Self { segment: place.segment, offset: place.offset.saturating_add(place.length) }

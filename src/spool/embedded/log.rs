@@ -270,11 +270,15 @@ impl Log {
                 self.shared.add_bytes(*size);
             }
             let row = message.row(*place);
-            let (waiting, due) = (row.waiting.clone(), row.due);
+            let (waiting, due, id) = (row.waiting.clone(), row.due, message.entry.id);
             let _ = self.state.send(StateJob::Insert(Box::new(row), permit.take_if(|_| nth == last)));
             let mut index = self.shared.index();
             index.count_record(*place);
             index.add(waiting, due);
+            match message.record.content() {
+                RecordContent::Inline { bytes, .. } => index.keep_content(id, bytes),
+                RecordContent::External { .. } => {}
+            }
             drop(index);
         }
         self.shared.unwritten.message_ends();

@@ -88,7 +88,8 @@ pub(super) mod tests {
     use super::*;
     use crate::envelope::{Envelope, QueueId, testing};
     use crate::spool::embedded::Work;
-    use crate::spool::{Claim, RecipientState, Settlement, Spool};
+    use crate::spool::event::Event;
+    use crate::spool::{Claim, Hold, Pending, RecipientState, Settlement, Spool};
     use std::future::Future;
     use std::pin::pin;
     use std::sync::Mutex;
@@ -161,6 +162,7 @@ pub(super) mod tests {
         }
         assert!(writers.turn());
         assert!(matches!(storing.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+        assert!(writers.turn(), "its row waits for a batch");
         assert!(!writers.turn());
         let new_message =
             [Step::BatchWritten, Step::BatchSynced, Step::Committing(Work::Messages), Step::Committed(Work::Messages)];
@@ -224,5 +226,113 @@ pub(super) mod tests {
         let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config, NOW, Arc::new(Notes::default())).unwrap();
         // A segment may hold the first one still: by the same id it would stand for the second.
         assert!(store(&spool, &mut writers, b"two") > first);
+    }
+
+    /// The writers' state, when the log alone has done its work.
+    fn log_turns(writers: &mut ManualWriters) {
+        let writers = writers.writers.as_mut().unwrap();
+        assert!(writers.log.turn(&writers.log_jobs));
+    }
+
+    /// Two messages whose records are durable while neither has its row.
+    fn two_in_the_log(spool: &EmbeddedSpool, writers: &mut ManualWriters) -> [QueueId; 2] {
+        let mut storing = [0; 2].map(|_| Box::pin(spool.enqueue(spool.begin(NOW), envelope())));
+        let mut context = Context::from_waker(Waker::noop());
+        storing.iter_mut().for_each(|storing| assert!(storing.as_mut().poll(&mut context).is_pending()));
+        log_turns(writers);
+        storing.map(|mut storing| match storing.as_mut().poll(&mut context) {
+            Poll::Ready(Ok(id)) => id,
+            Poll::Ready(Err(_)) | Poll::Pending => panic!("not stored"),
+        })
+    }
+
+    /// The second of two messages is at its end before the first has its row.
+    fn second_ends_first(spool: &EmbeddedSpool, writers: &mut ManualWriters) -> [QueueId; 2] {
+        let ids = two_in_the_log(spool, writers);
+        let Poll::Ready(Ok(Some(claim))) = poll(spool.claim_one(ids[1], NOW)) else { panic!("not in memory") };
+        let removed = Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
+        let mut settling = pin!(spool.settle(claim, removed));
+        assert!(settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let turned = writers.writers.as_mut().unwrap();
+        assert!(turned.state.turn(&turned.state_jobs));
+        assert!(matches!(poll(settling), Poll::Ready(Ok(()))));
+        ids
+    }
+
+    #[test]
+    fn rfc5321_6_1_a_crash_keeps_what_has_no_row_though_a_later_message_has_its_end() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (spool, mut writers) =
+            EmbeddedSpool::open_by_hand(&config(&folder), NOW, Arc::new(Notes::default())).unwrap();
+        // It prunes now, and not while the first of the two has no row.
+        assert!(!writers.turn());
+        let [first, second] = second_ends_first(&spool, &mut writers);
+        drop(writers);
+        drop(spool);
+        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        assert_eq!((spool.stats().queued_messages, spool.recovery().caught_up), (1, 1));
+        assert!(spool.shared.index().claim_one(second, NOW).is_none(), "it would be delivered again");
+        assert!(spool.shared.index().claim_one(first, NOW).is_some());
+    }
+
+    #[test]
+    fn rfc5321_6_1_what_is_pruned_does_not_come_back_for_what_has_no_row() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let config = SpoolConfig { keep_history: Duration::from_secs(60), ..config(&folder) };
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config, NOW, Arc::new(Notes::default())).unwrap();
+        spool.shared.see_time(NOW.plus(Duration::from_secs(3600)));
+        let [first, second] = second_ends_first(&spool, &mut writers);
+        drop(writers);
+        drop(spool);
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config, NOW, Arc::new(Notes::default())).unwrap();
+        assert!(by_turning(&mut writers, spool.history(second)).unwrap().is_empty(), "it was not pruned");
+        assert_eq!(spool.stats().queued_messages, 1);
+        assert!(spool.shared.index().claim_one(first, NOW).is_some());
+    }
+
+    /// All that the database says of a message, but its number and place.
+    fn rows(folder: &tempfile::TempDir, id: QueueId) -> Vec<String> {
+        let state = rusqlite::Connection::open(folder.path().join("spool/state.sqlite")).unwrap();
+        let tables = [
+            ("messages", "id", "size, due_at, attempts, state, finished_at, held, envelope, message_id"),
+            ("recipients", "message", "recipient, address, state, told"),
+            ("history", "message", "number, at, event"),
+        ];
+        let of = |(table, key, columns)| {
+            let of_one = format!("SELECT json_array({columns}) FROM {table} WHERE {key} = ?1");
+            let mut select = state.prepare(&of_one).unwrap();
+            let rows = select.query_map([id.0.cast_signed()], |row| row.get::<_, String>(0)).unwrap();
+            rows.map(Result::unwrap).collect::<Vec<_>>()
+        };
+        tables.into_iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn a_row_written_with_its_settlement_is_as_if_written_before_it() {
+        let later = NOW.plus(Duration::from_secs(600));
+        let waits = RecipientState::Queued(Pending { due: Some(later), ..Pending::default() });
+        let endings = [
+            (RecipientState::Removed, None, Hold::Scheduled),
+            (waits.clone(), Some(later), Hold::Scheduled),
+            (waits, Some(later), Hold::Held),
+        ];
+        for (state, next_due, hold) in endings {
+            let folder = tempfile::TempDir::new().unwrap();
+            let (spool, mut writers) =
+                EmbeddedSpool::open_by_hand(&config(&folder), NOW, Arc::new(Notes::default())).unwrap();
+            let settle = |writers: &mut ManualWriters, id| {
+                let Poll::Ready(Ok(Some(claim))) = poll(spool.claim_one(id, NOW)) else { panic!("not in memory") };
+                let events = vec![Event::Ended { recipients: vec![0], cause: None }];
+                let recipients = vec![(0, state.clone())];
+                let settlement = Settlement { recipients, events, next_due, hold, ..Settlement::default() };
+                by_turning(writers, spool.settle(claim, settlement)).unwrap();
+            };
+            let [before, _] = two_in_the_log(&spool, &mut writers);
+            while writers.turn() {}
+            settle(&mut writers, before);
+            let [_, with_it] = two_in_the_log(&spool, &mut writers);
+            settle(&mut writers, with_it);
+            assert_eq!(rows(&folder, before), rows(&folder, with_it));
+        }
     }
 }

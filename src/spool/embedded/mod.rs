@@ -10,11 +10,14 @@
 //! is delivered twice. After a failure of the disk nothing more is taken ([`Spool::failed`]).
 
 mod adopting;
+mod answering;
 pub mod audit;
 mod batch;
+mod brief;
 mod claiming;
 mod content;
 mod forward;
+mod fresh;
 mod index;
 mod jobs;
 pub(crate) mod ledger;
@@ -318,6 +321,10 @@ impl Spool for EmbeddedSpool {
     }
 
     async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError> {
+        let fresh = self.shared.index().content(id);
+        if let Some(rest) = fresh {
+            return Ok(Box::new(InlineReader { rest }));
+        }
         let content = self.read_record(id).await?.content;
         let shared = Arc::clone(&self.shared);
         match content {

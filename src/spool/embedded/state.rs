@@ -58,6 +58,15 @@ pub(super) enum Sync {
     Later,
 }
 
+/// What the row of a message says when its settlement is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowState {
+    /// How it was before.
+    Before,
+    /// How it is after it: the row was written with it.
+    Settled,
+}
+
 /// The state database.
 pub(super) struct State {
     pub(super) connection: Connection,
@@ -213,17 +222,28 @@ impl State {
 
     /// Stores a new message. False when the database knows it already.
     pub(super) fn insert(&self, row: &MessageRow) -> rusqlite::Result<bool> {
-        let SpoolEntry { id, envelope, size, attempts, recipients, .. } = &row.waiting.entry;
+        self.insert_settled(row, None)
+    }
+
+    /// The same, as it is after a settlement. What else that says is for [`State::settle`].
+    pub(super) fn insert_settled(&self, row: &MessageRow, settling: Option<&Settling>) -> rusqlite::Result<bool> {
+        let entry = settling.map_or(&row.waiting.entry, |settling| &settling.entry);
+        let SpoolEntry { envelope, size, attempts, recipients, .. } = entry;
+        let (due, finished_at, held) = match settling.map(|settling| (settling.ending, settling.at)) {
+            None | Some((Ending::Continues, _)) => (row.due, None, Hold::Scheduled),
+            Some((Ending::Waits { due, held }, _)) => (due, None, held),
+            Some((Ending::Finished, at)) => (row.due, Some(at.0), Hold::Scheduled),
+        };
         let place = row.waiting.place;
         let text = std::str::from_utf8(&row.envelope).unwrap_or("{}");
         let mut insert = self.connection.prepare_cached(
             "INSERT OR IGNORE INTO messages (id, segment, offset, length, content_in_file, size, accepted_at, due_at, \
-             attempts, state, envelope, message_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', ?10, ?11)",
+             attempts, state, finished_at, envelope, message_id, held) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?;
         let in_file = place.content == ContentPlace::OwnFile;
         let (offset, length, size) = (octets(place.offset), octets(place.length), octets(*size));
-        let (accepted_at, due) = (envelope.accepted_at.0, row.due.0);
-        let id = number(*id);
+        let id = number(row.waiting.entry.id);
         let new = insert.execute(params![
             id,
             place.segment,
@@ -231,11 +251,14 @@ impl State {
             length,
             in_file,
             size,
-            accepted_at,
-            due,
+            envelope.accepted_at.0,
+            due.0,
             attempts,
+            if finished_at.is_some() { "finished" } else { "queued" },
+            finished_at,
             text,
-            row.message_id
+            row.message_id,
+            held == Hold::Held
         ])?;
         if new == 0 {
             return Ok(false);
@@ -276,12 +299,18 @@ impl State {
     }
 
     /// Records a settlement, and what goes with it. Gives the positions of reports that are known already.
-    pub(super) fn settle(&self, settling: &Settling) -> rusqlite::Result<Vec<usize>> {
+    pub(super) fn settle(&self, settling: &Settling, row: RowState) -> rusqlite::Result<Vec<usize>> {
         for other in &settling.others {
-            self.settle(other)?;
+            self.settle(other, RowState::Before)?;
         }
-        self.settle_recipients(settling)?;
-        self.settle_message(settling)?;
+        match row {
+            RowState::Before => {
+                self.settle_recipients(settling)?;
+                self.settle_message(settling)?;
+            }
+            RowState::Settled => {}
+        }
+        self.settle_notices(settling)?;
         self.settle_history(settling)?;
         self.count_sessions(settling.at, &settling.sessions)?;
         if let Some(update) = &settling.tls_report {
@@ -312,20 +341,26 @@ impl State {
                     .execute(params![id, place, address.unwrap_or_default(), state])?;
             }
         }
+        Ok(())
+    }
+
+    /// Who was told of whom, and how often the sender was.
+    fn settle_notices(&self, settling: &Settling) -> rusqlite::Result<()> {
+        let id = number(settling.entry.id);
         let mut tell =
             self.connection.prepare_cached("UPDATE recipients SET told = ?3 WHERE message = ?1 AND recipient = ?2")?;
         for (recipient, told) in &settling.told {
             tell.execute(params![id, i64::try_from(*recipient).unwrap_or(i64::MAX), told])?;
+        }
+        if let Some(reported) = &settling.reported {
+            let mut update = self.connection.prepare_cached("UPDATE messages SET reported = ?2 WHERE id = ?1")?;
+            update.execute(params![id, reported])?;
         }
         Ok(())
     }
 
     fn settle_message(&self, settling: &Settling) -> rusqlite::Result<()> {
         let id = number(settling.entry.id);
-        if let Some(reported) = &settling.reported {
-            let mut update = self.connection.prepare_cached("UPDATE messages SET reported = ?2 WHERE id = ?1")?;
-            update.execute(params![id, reported])?;
-        }
         match settling.ending {
             Ending::Continues => {}
             Ending::Waits { due, held } => {

@@ -7,17 +7,17 @@
 //! A database that cannot be written for want of space or because someone holds a lock is tried
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
-use super::batch::{Batch, Write, collect};
+use super::batch::{Batch, Write, collect, first_record, last_settlements};
 use super::forward::Forwarding;
-use super::jobs::{Ending, LogJob, LogMark, Moved, RecordPlace, Settling, StateJob, Waiting};
+use super::jobs::{Ending, LogJob, LogMark, Moved, Settling, StateJob};
 use super::paths;
 use super::schema::{can_pass, is_damage, is_full};
 use super::shared::{PRUNE_EVERY, SharedState};
-use super::state::{State, Sync};
+use super::state::{RowState, State, Sync};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
-use crate::envelope::{Envelope, QueueId};
-use crate::spool::{Hold, SpoolEntry, SpoolError};
+use crate::spool::{Hold, SpoolError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -32,14 +32,28 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Messages pruned in one transaction: a few milliseconds of work.
 const PRUNE_BATCH: u32 = 200;
 
+/// How long new messages wait for their end, and a batch for more where much goes through: as long as a few syncs.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Outcomes in one batch from which on the next one waits for more.
+const BUSY: usize = 4;
+
 /// The thread's own things.
 pub(super) struct Writer {
-    shared: Arc<SharedState>,
-    state: State,
+    pub(super) shared: Arc<SharedState>,
+    pub(super) state: State,
     mark: LogMark,
+    /// Behind the last record that was ever written.
+    reached: LogMark,
+    /// The first record that was left to the next start.
+    left_out: Option<LogMark>,
     pruned_at: Timestamp,
     more_to_prune: bool,
     forwarding: Forwarding,
+    /// New messages that wait for the next batch, in the order of the log.
+    held: Vec<Write>,
+    /// Whether the last batch was a large one.
+    is_busy: bool,
     /// What could not be written yet, when it is worked by hand.
     later: Option<Batch>,
 }
@@ -47,23 +61,33 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) const fn new(shared: Arc<SharedState>, state: State, mark: LogMark, log: Sender<LogJob>) -> Self {
         let forwarding = Forwarding::new(log);
-        Self { shared, state, mark, pruned_at: Timestamp(0), more_to_prune: false, forwarding, later: None }
+        Self {
+            shared,
+            state,
+            mark,
+            reached: mark,
+            left_out: None,
+            pruned_at: Timestamp(0),
+            more_to_prune: false,
+            forwarding,
+            held: Vec::new(),
+            is_busy: false,
+            later: None,
+        }
     }
 
     /// Serves until [`StateJob::Close`].
     pub(super) fn run(mut self, jobs: &Receiver<StateJob>) {
         loop {
-            // Where a batch was not all, the next one waits for nobody.
-            let patience = if self.more_to_prune { Duration::ZERO } else { PRUNE_EVERY };
-            let first = match jobs.recv_timeout(patience) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => {
+            let mut batch = match jobs.recv_timeout(self.patience()) {
+                Ok(first) => self.gather(first, jobs),
+                Err(RecvTimeoutError::Timeout) if self.held.is_empty() => {
                     self.tidy();
                     continue;
                 }
+                Err(RecvTimeoutError::Timeout) => Batch::of(std::mem::take(&mut self.held)),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let mut batch = collect(first, jobs);
             let mut closing = batch.closing;
             while let Some(later) = self.serve(batch) {
                 std::thread::sleep(PAUSE);
@@ -83,6 +107,26 @@ impl Writer {
         }
     }
 
+    fn patience(&self) -> Duration {
+        match (self.held.is_empty(), self.more_to_prune) {
+            (false, _) => GATHERING,
+            // Where a batch was not all, the next one waits for nobody.
+            (true, true) => Duration::ZERO,
+            (true, false) => PRUNE_EVERY,
+        }
+    }
+
+    /// What waits, and where much goes through what comes within a moment: a transaction costs about the same for one
+    /// outcome as for twenty.
+    fn gather(&mut self, first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
+        let mut batch = collect(std::mem::take(&mut self.held), first, jobs);
+        if self.is_busy && batch.can_wait() {
+            std::thread::sleep(GATHERING);
+            batch.gather(jobs);
+        }
+        batch
+    }
+
     /// Does what waits, without waiting for more. False when that was nothing, or could not be
     /// done now.
     pub(super) fn turn(&mut self, jobs: &Receiver<StateJob>) -> bool {
@@ -91,7 +135,11 @@ impl Writer {
                 later.take_in(jobs);
                 Some(later)
             }
-            None => jobs.try_recv().ok().map(|first| collect(first, jobs)),
+            None => match jobs.try_recv() {
+                Ok(first) => Some(collect(std::mem::take(&mut self.held), first, jobs)),
+                Err(_) if self.held.is_empty() => None,
+                Err(_) => Some(Batch::of(std::mem::take(&mut self.held))),
+            },
         };
         let worked = batch.is_some();
         self.later = batch.and_then(|batch| self.serve(batch));
@@ -107,37 +155,19 @@ impl Writer {
     }
 
     /// Does a batch, or gives it back when that may work later.
-    fn serve(&mut self, batch: Batch) -> Option<Batch> {
-        let Batch { writes, reads, closing } = batch;
+    fn serve(&mut self, mut batch: Batch) -> Option<Batch> {
+        self.held.extend(batch.hold_back());
+        let Batch { writes, reads, closing, .. } = batch;
+        self.is_busy = writes.len() >= BUSY;
         if let Err(writes) = self.write_what_fits(writes) {
-            let reads = reads.into_iter().filter_map(|read| self.read_meanwhile(read)).collect();
-            return Some(Batch { writes, reads, closing });
+            let mut left = Batch::of(writes);
+            left.reads = reads.into_iter().filter_map(|read| self.read_meanwhile(read)).collect();
+            left.closing = closing;
+            return Some(left);
         }
         for read in reads {
             self.read(read);
         }
-        None
-    }
-
-    /// Reads while writes wait. Gives back what asks for a row that may be among them.
-    fn read_meanwhile(&self, read: StateJob) -> Option<StateJob> {
-        let is_there = |id: &QueueId| matches!(self.state.place(*id), Ok(Some(_)));
-        let can_be_read = match &read {
-            StateJob::Load(ids, _) => ids.iter().all(is_there),
-            StateJob::Place(id, _) => is_there(id),
-            StateJob::History(..) => true,
-            StateJob::Insert(..)
-            | StateJob::Settle(..)
-            | StateJob::Forward(_)
-            | StateJob::Keep(..)
-            | StateJob::Sweep
-            | StateJob::Tidy
-            | StateJob::Close => false,
-        };
-        if !can_be_read {
-            return Some(read);
-        }
-        self.read(read);
         None
     }
 
@@ -148,7 +178,7 @@ impl Writer {
         let mut part = waiting.len();
         loop {
             let rest = waiting.split_off(part.min(waiting.len()));
-            match self.write(waiting) {
+            match self.write(waiting, first_record(&rest)) {
                 Ok(()) if rest.is_empty() => return Ok(()),
                 Ok(()) => waiting = rest,
                 Err(mut unwritten) if part > 1 => {
@@ -164,8 +194,9 @@ impl Writer {
         }
     }
 
-    /// Gives the writes back when the disk is full or the database locked.
-    fn write(&mut self, writes: Vec<Write>) -> Result<(), Vec<Write>> {
+    /// Gives the writes back when the disk is full or the database locked. `before`: the first record that is written
+    /// after them.
+    fn write(&mut self, writes: Vec<Write>, before: Option<LogMark>) -> Result<(), Vec<Write>> {
         if writes.is_empty() {
             return Ok(());
         }
@@ -173,10 +204,10 @@ impl Writer {
             self.refuse(writes, || SpoolError::Stopped);
             return Ok(());
         }
-        let mut result = self.transaction(&writes);
+        let mut result = self.transaction(&writes, before);
         if result.as_ref().is_err_and(is_full) {
             self.make_room();
-            result = self.transaction(&writes);
+            result = self.transaction(&writes, before);
         }
         let known = match result {
             Ok(known) => known,
@@ -185,6 +216,7 @@ impl Writer {
                 return Err(writes);
             }
             Err(error) => {
+                self.left_out = self.left_out.into_iter().chain(first_record(&writes)).min();
                 if can_pass(&error) {
                     self.refuse(writes, || SpoolError::Full);
                 } else {
@@ -226,11 +258,13 @@ impl Writer {
 
     /// Gives for each settlement the positions of the reports that were known before, and for each
     /// batch of copies those that nobody needs.
-    fn transaction(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Vec<usize>>> {
-        let result = self.try_transaction(writes);
-        match result {
-            Ok((known, mark)) => {
-                self.mark = mark;
+    fn transaction(&mut self, writes: &[Write], before: Option<LogMark>) -> rusqlite::Result<Vec<Vec<usize>>> {
+        let reached = writes.iter().filter_map(Write::end).fold(self.reached, LogMark::max);
+        let unwritten = [before, first_record(&self.held), self.left_out].into_iter().flatten().min();
+        let mark = unwritten.map_or(reached, |first| first.min(reached));
+        match self.try_transaction(writes, mark) {
+            Ok(known) => {
+                (self.mark, self.reached) = (mark, reached);
                 Ok(known)
             }
             Err(error) => {
@@ -240,9 +274,8 @@ impl Writer {
         }
     }
 
-    fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
+    fn try_transaction(&self, writes: &[Write], mark: LogMark) -> rusqlite::Result<Vec<Vec<usize>>> {
         let mut known = Vec::new();
-        let mut mark = self.mark;
         let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_) | Write::Keep(..)));
         let forwards = writes.iter().any(|write| matches!(write, Write::Forward(_)));
         let work = match (outcomes, forwards) {
@@ -251,18 +284,21 @@ impl Writer {
             (false, false) => Work::Messages,
         };
         self.state.begin_with(if work.is_synced() { Sync::AtCommit } else { Sync::Later })?;
+        let settlements = last_settlements(writes);
+        let mut whole = BTreeSet::new();
         for write in writes {
             match write {
                 Write::Insert(row, _) => {
-                    self.state.insert(row)?;
-                    let place = row.waiting.place;
-                    mark = LogMark::after(place);
+                    let settling = settlements.get(&row.waiting.entry.id).copied();
+                    if self.state.insert_settled(row, settling)? && settling.is_some() {
+                        whole.insert(row.waiting.entry.id);
+                    }
                 }
-                Write::Settle(settling) => known.push(self.state.settle(settling)?),
-                Write::Forward(moved) => {
-                    known.push(self.state.forward(moved)?);
-                    mark = moved.last().map_or(mark, |last| LogMark::after(last.to));
+                Write::Settle(settling) => {
+                    let row = if whole.contains(&settling.entry.id) { RowState::Settled } else { RowState::Before };
+                    known.push(self.state.settle(settling, row)?);
                 }
+                Write::Forward(moved) => known.push(self.state.forward(moved)?),
                 Write::Keep(rows, _) => self.state.keep(rows)?,
             }
         }
@@ -270,7 +306,7 @@ impl Writer {
             self.state.set_mark(mark)?;
         }
         self.state.commit(&self.shared.paths, work)?;
-        Ok((known, mark))
+        Ok(known)
     }
 
     /// What a committed settlement means for memory and files.
@@ -329,7 +365,7 @@ impl Writer {
     }
 
     /// Removes segments in which nothing is alive.
-    fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         let dead = self.shared.dead_segments();
         // Before their records go, the database must not depend on its own log any more: with
         // that damaged, finished messages would come back without content.
@@ -337,67 +373,6 @@ impl Writer {
             self.shared.paths.at(Step::Checkpointed);
             self.shared.remove_segments(&dead);
         }
-    }
-
-    fn read(&self, job: StateJob) {
-        match job {
-            StateJob::Load(ids, answer) => {
-                let loaded = ids.into_iter().map(|id| self.load(id)).collect::<rusqlite::Result<Vec<_>>>();
-                let _ = answer.send(match loaded {
-                    Ok(loaded) => Ok(self.hand_to_leases(loaded.into_iter().flatten().collect())),
-                    Err(error) => {
-                        self.fail(error);
-                        Err(SpoolError::Stopped)
-                    }
-                });
-            }
-            StateJob::Place(id, answer) => {
-                let _ = answer.send(self.state.place(id).map_err(SpoolError::from));
-            }
-            StateJob::History(id, answer) => {
-                let _ = answer.send(self.state.history(id).map_err(SpoolError::from));
-            }
-            StateJob::Sweep => self.sweep(),
-            // It follows every batch.
-            StateJob::Tidy => {}
-            StateJob::Insert(..)
-            | StateJob::Settle(..)
-            | StateJob::Forward(_)
-            | StateJob::Keep(..)
-            | StateJob::Close => {}
-        }
-    }
-
-    /// Memory has them before anything else can happen to their records.
-    fn hand_to_leases(&self, loaded: Vec<Waiting>) -> Vec<Waiting> {
-        let mut index = self.shared.index();
-        loaded.iter().for_each(|waiting| index.loaded(waiting.clone()));
-        drop(index);
-        loaded
-    }
-
-    /// Reads a message; if its row makes no sense, from its record, which errs towards a
-    /// duplicate. `None` when neither can be read: it is counted, and stays claimed until a restart.
-    fn load(&self, id: QueueId) -> rusqlite::Result<Option<Waiting>> {
-        let Some(place) = self.state.place(id)? else {
-            self.shared.count_damage(id);
-            return Ok(None);
-        };
-        match self.state.load(id, place) {
-            Ok(waiting) => Ok(Some(waiting)),
-            Err(error) if error.sqlite_error_code().is_some() => Err(error),
-            Err(_) => Ok(self.load_from_record(id, place)),
-        }
-    }
-
-    fn load_from_record(&self, id: QueueId, place: RecordPlace) -> Option<Waiting> {
-        let record = self.shared.read_record(id, place).ok()?;
-        let envelope: Envelope = serde_json::from_slice(&record.envelope).ok()?;
-        let mut entry = SpoolEntry::new(id, envelope, record.content.size());
-        if let Ok(states) = self.state.recipients(id, entry.recipients.len()) {
-            entry.recipients = states;
-        }
-        Some(Waiting { entry, place })
     }
 
     /// Work that is nobody's. True when there is more at once.
@@ -421,6 +396,12 @@ impl Writer {
         if now.since(self.pruned_at).max(self.pruned_at.since(now)) < PRUNE_EVERY || self.shared.is_stopped() {
             return;
         }
+        // What is pruned must lie before the mark, or the next start brings it back.
+        let held = std::mem::take(&mut self.held);
+        if let Err(held) = self.write_what_fits(held) {
+            self.held = held;
+            return;
+        }
         let (over, most_bytes) = self.shared.history_until(now);
         let pruned = self.state.begin().and_then(|()| {
             let too_large = self.state.used_bytes()? > most_bytes;
@@ -440,7 +421,7 @@ impl Writer {
     }
 
     /// The database has failed. After damage a note tells the next start to check all of it.
-    fn fail(&self, error: rusqlite::Error) {
+    pub(super) fn fail(&self, error: rusqlite::Error) {
         if is_damage(&error) {
             let _ = paths::create_new(&self.shared.paths.state_suspect());
             self.shared.paths.at(Step::PutAside);
