@@ -22,6 +22,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Every message is hundreds of small pieces of memory that live for milliseconds, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What still runs when a command has ended may take so long to end, too.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
