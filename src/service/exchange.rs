@@ -22,21 +22,34 @@ const MOST_AT_ONCE: usize = 2000;
 /// Pieces that are read in one go: there may be many at the start.
 const MOST_PIECES: usize = 20;
 
+/// For all that there is to hear at the start. A node that goes on without it fetches policies itself.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How far the exchange has come.
 #[derive(Default)]
-struct Exchange {
+pub(super) struct Exchange {
     heard: FindingMark,
     untold: BTreeMap<(FindingTopic, String), Finding>,
     /// Of what keeps policies, the one that has told all that it keeps.
     told_all: Option<Arc<StsClient>>,
 }
 
+/// Hears what the others know, before any mail is taken up: the policy of a domain that a new node cannot fetch now is no
+/// reason to send without it (RFC 8461 §5.1).
+pub(super) async fn begin(service: &Service) -> Exchange {
+    let mut exchange = Exchange::default();
+    if service.pipeline().spool.lease() != Lease::Process {
+        let hearing = async { while exchange.hear(service).await.is_ok() && exchange.heard.is_cut() {} };
+        let _goes_on_later = tokio::time::timeout(START_PATIENCE, hearing).await;
+    }
+    exchange
+}
+
 /// Tells the others and hears of them, until the stop.
-pub(super) async fn run(service: Arc<Service>, stop: CancellationToken) {
+pub(super) async fn run(mut exchange: Exchange, service: Arc<Service>, stop: CancellationToken) {
     if service.pipeline().spool.lease() == Lease::Process {
         return;
     }
-    let mut exchange = Exchange::default();
     while stop.run_until_cancelled(exchange.once(&service)).await.is_some() {
         if stop.run_until_cancelled(tokio::time::sleep(EXCHANGE_EVERY)).await.is_none() {
             return;
@@ -62,7 +75,6 @@ impl Exchange {
         let spool = Arc::clone(&service.pipeline().spool);
         for _ in 0..MOST_PIECES {
             let Some(heard) = spool.hear_findings(self.heard.clone()).await? else { return Ok(false) };
-            let is_cut = heard.is_cut();
             for finding in &heard.findings {
                 if let Err(why) = take_over(service, finding).await {
                     let (topic, name) = (finding.finding.topic.name(), &finding.finding.name);
@@ -71,7 +83,7 @@ impl Exchange {
                 }
             }
             self.heard = heard.mark;
-            if !is_cut {
+            if !self.heard.is_cut() {
                 break;
             }
         }

@@ -97,6 +97,14 @@ pub struct FindingMark {
     pub(in crate::spool) after: Option<FindingPlace>,
 }
 
+impl FindingMark {
+    /// Whether there are more to be read at once.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.after.is_some()
+    }
+}
+
 /// A finding in the order of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::spool) struct FindingPlace {
@@ -117,12 +125,4 @@ pub struct HeardFindings {
     pub findings: Vec<HeardFinding>,
     /// From where to go on.
     pub mark: FindingMark,
-}
-
-impl HeardFindings {
-    /// Whether there are more to be read at once.
-    #[must_use]
-    pub const fn is_cut(&self) -> bool {
-        self.mark.after.is_some()
-    }
 }

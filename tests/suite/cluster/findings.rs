@@ -44,6 +44,7 @@ async fn rfc8461_5_1_a_policy_that_one_node_has_fetched_holds_at_all() {
     // From now on nobody can fetch it.
     policy_host().behave(|answer| answer.status = 500);
     let fetched = policy_host().requests().len();
+    // One that starts knows it before it takes up any mail.
     let two = scene.serve("two").await;
     scene.knows_policy("two", "strict.test").await;
     one.signal("KILL");
@@ -59,7 +60,11 @@ async fn rfc8461_5_1_a_policy_that_one_node_has_fetched_holds_at_all() {
     };
     let story = until(tries, "the other node to try it").await;
     assert!(story.contains("sts-mx-not-listed"), "{story}");
-    assert!(scene.lab.mx("strict.test").unwrap().messages().is_empty(), "without the policy it would go out");
+    assert!(
+        scene.lab.mx("strict.test").unwrap().messages().is_empty(),
+        "without the policy it would go out: {:#?}",
+        two.log()
+    );
     assert_eq!(policy_host().requests().len(), fetched);
     // One that comes later knows it, too, also where it was fetched before there were others to tell.
     let three = scene.serve("three").await;
