@@ -27,7 +27,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How far the exchange has come.
 #[derive(Default)]
-pub(super) struct Exchange {
+pub(super) struct FindingExchange {
     heard: FindingMark,
     untold: BTreeMap<(FindingTopic, String), Finding>,
     /// Of what keeps policies, the one that has told all that it keeps.
@@ -36,8 +36,8 @@ pub(super) struct Exchange {
 
 /// Hears what the others know, before any mail is taken up: the policy of a domain that a new node cannot fetch now is no
 /// reason to send without it (RFC 8461 §5.1).
-pub(super) async fn begin(service: &Service) -> Exchange {
-    let mut exchange = Exchange::default();
+pub(super) async fn begin(service: &Service) -> FindingExchange {
+    let mut exchange = FindingExchange::default();
     if service.pipeline().spool.lease() != Lease::Process {
         let hearing = async { while exchange.hear(service).await.is_ok() && exchange.heard.is_cut() {} };
         let _goes_on_later = tokio::time::timeout(START_PATIENCE, hearing).await;
@@ -46,7 +46,7 @@ pub(super) async fn begin(service: &Service) -> Exchange {
 }
 
 /// Tells the others and hears of them, until the stop.
-pub(super) async fn run(mut exchange: Exchange, service: Arc<Service>, stop: CancellationToken) {
+pub(super) async fn run(mut exchange: FindingExchange, service: Arc<Service>, stop: CancellationToken) {
     if service.pipeline().spool.lease() == Lease::Process {
         return;
     }
@@ -57,7 +57,7 @@ pub(super) async fn run(mut exchange: Exchange, service: Arc<Service>, stop: Can
     }
 }
 
-impl Exchange {
+impl FindingExchange {
     async fn once(&mut self, service: &Service) {
         let exchanged = match self.hear(service).await {
             Ok(true) => self.tell(service).await,

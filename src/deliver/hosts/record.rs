@@ -28,7 +28,7 @@ pub(super) struct Rest {
 
 /// What one relay tells the others of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HostReport {
+pub(super) struct HostExperience {
     /// Connections that it is thought to take.
     pub(super) takes: usize,
     /// One more than so many was refused, which is remembered until then.
@@ -39,7 +39,7 @@ pub(super) struct HostReport {
     pub(super) failures: u32,
 }
 
-impl HostReport {
+impl HostExperience {
     /// Whether it says no more than what every relay begins with.
     pub(super) fn is_blank(&self) -> bool {
         *self == Record::default().report(Timestamp(0))
@@ -84,7 +84,7 @@ pub(super) struct Record {
     answered_at: Timestamp,
     failures: u32,
     /// What the other relays were told last.
-    pub(super) told: Option<HostReport>,
+    pub(super) told: Option<HostExperience>,
     /// When the last message went, where a rate holds: at its time, or later.
     went_at: Timestamp,
 }
@@ -123,8 +123,8 @@ impl Record {
     }
 
     /// What this relay has found out itself.
-    pub(super) fn report(&self, now: Timestamp) -> HostReport {
-        HostReport {
+    pub(super) fn report(&self, now: Timestamp) -> HostExperience {
+        HostExperience {
             takes: self.window.thought_to_take(),
             refused_above: self.window.refused_above(now),
             rest: self.rest.clone().filter(|rest| rest.since <= now && now < rest.until),
@@ -134,8 +134,8 @@ impl Record {
 
     /// What another relay has found out, while so many connections of this one are at work and so many are served. What
     /// is seen here counts more: a host that answers here since is not left.
-    pub(super) fn hear(&mut self, by: i16, report: HostReport, seen: OwnConnections) {
-        let HostReport { takes, refused_above, rest, failures } = report;
+    pub(super) fn hear(&mut self, by: i16, report: HostExperience, seen: OwnConnections) {
+        let HostExperience { takes, refused_above, rest, failures } = report;
         if self.acquaintance == Acquaintance::New {
             self.window.begin_with(takes);
         }
@@ -298,10 +298,10 @@ mod tests {
             since: at(100),
             until: at(900),
         });
-        two.hear(1, HostReport { rest: rest.clone(), ..one.report(at(113)) }, NONE);
+        two.hear(1, HostExperience { rest: rest.clone(), ..one.report(at(113)) }, NONE);
         assert_eq!(until(&two, 113), None);
         let mut served = Record::default();
-        served.hear(1, HostReport { rest, ..one.report(at(113)) }, OwnConnections { at_work: 1, served: 1 });
+        served.hear(1, HostExperience { rest, ..one.report(at(113)) }, OwnConnections { at_work: 1, served: 1 });
         assert_eq!(until(&served, 113), None, "it serves this one");
     }
 

@@ -3,7 +3,7 @@
 
 use super::Gate;
 use super::gates::{Gates, News};
-use super::record::{HostReport, OwnConnections};
+use super::record::{HostExperience, OwnConnections};
 use super::window::REMEMBERED_FOR;
 use crate::clock::Timestamp;
 use crate::spool::findings::{Finding, FindingTopic};
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 struct ToldHost {
     /// By the clock of whoever tells it, as are all times in the report.
     at: Timestamp,
-    report: HostReport,
+    report: HostExperience,
 }
 
 impl Gates {
@@ -65,9 +65,9 @@ impl Gates {
     }
 }
 
-fn by_our_clock(report: HostReport, ahead_ms: i64) -> HostReport {
+fn by_our_clock(report: HostExperience, ahead_ms: i64) -> HostExperience {
     let ours = |at: Timestamp| Timestamp(at.0.saturating_add(ahead_ms));
-    HostReport {
+    HostExperience {
         refused_above: report.refused_above.map(|(most, until)| (most, ours(until))),
         rest: report.rest.map(|mut rest| {
             (rest.since, rest.until) = (ours(rest.since), ours(rest.until));
