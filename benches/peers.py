@@ -177,6 +177,8 @@ class InDatabase(Relay):
     """The same with its spool in PostgreSQL."""
 
     name = "relay, database"
+    # More than what every measurement sets.
+    settings = ()
 
     def spool(self, options, folder):
         self.messages, self.data, self.database_port = options.messages, folder / "database", free_port()
@@ -189,7 +191,7 @@ class InDatabase(Relay):
             [*self.somebody, *make, "--pgdata", self.data / "data"], check=True, cwd="/", stdout=subprocess.DEVNULL
         )
         settings = ["listen_addresses=127.0.0.1", "max_connections=200", "shared_buffers=256MB", "max_wal_size=4GB"]
-        settings = [word for setting in settings for word in ("-c", setting)]
+        settings = [word for setting in [*settings, *self.settings] for word in ("-c", setting)]
         server = [self.programs / "postgres", "-D", self.data / "data", "-k", self.data, "-p", self.database_port]
         self.server = start([*self.somebody, *server, *settings], folder / "database.log")
         wait_until("the database", lambda: self.sql("SELECT 1") is not None, self.server)

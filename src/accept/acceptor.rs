@@ -16,6 +16,7 @@ use super::{AcceptEvent, ClientAccess, RefusalReason, replies};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::spool::Spool;
+use crate::spool::findings::{Finding, HeardFinding};
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -122,6 +123,22 @@ impl Acceptor {
             grace: self.grace,
             succeeded: CancellationToken::new(),
         })
+    }
+
+    /// What was counted against limits, and the relays that share the spool were not told yet.
+    #[must_use]
+    pub fn tell_limits(&self) -> Vec<Finding> {
+        let now = self.clock.now();
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner).tell(now)
+    }
+
+    /// Another of them has counted something, or this one had before its last start.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn hear_limit(&self, heard: &HeardFinding) -> Result<(), String> {
+        let now = self.clock.now();
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner).hear(&self.config.limit, heard, now)
     }
 
     /// Lets the sessions end that have begun with this one, each between two messages.

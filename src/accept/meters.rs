@@ -1,46 +1,65 @@
 //! How much everybody has handed in, held against the limits of the operator.
 //!
 //! A meter runs from the first message on for as long as its limit says, and then begins again. What was handed
-//! in is counted when it is durable: a client that is refused may come again and again. Nothing is remembered
-//! over a restart. Each rule has a bound of its own: whoever makes many meters under one pushes out none of another.
+//! in is counted when it is durable: a client that is refused may come again and again. A relay that has its spool
+//! for itself remembers nothing over a restart; of relays that share one each tells the others what it has counted
+//! (`counted.rs`), and all of it is held against the limit. Each rule has a bound of its own: whoever makes many meters under one pushes out none of another.
 
 use super::remembered::make_room;
 use crate::clock::Timestamp;
 use crate::config::{DomainPattern, LimitRule, LimitSubject, Rate};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The most meters of one rule that run at once; the oldest go.
-const MOST_METERS: usize = 50_000;
+pub(super) const MOST_METERS: usize = 50_000;
 /// Rules whose meters are kept, those of earlier configurations among them.
 const MOST_RULES: usize = 1_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Meters(BTreeMap<String, RuleMeters>);
+pub(super) struct Meters(pub(super) BTreeMap<String, RuleMeters>);
 
 /// Those of one rule.
-type RuleMeters = BTreeMap<MeterKey, Meter>;
+pub(super) type RuleMeters = BTreeMap<MeterKey, Meter>;
 
 /// Which of its limits, and of whom.
-type MeterKey = (MeteredUnit, String, String);
+pub(super) type MeterKey = (MeteredUnit, String, String);
 
 /// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum MeteredUnit {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum MeteredUnit {
     Messages,
     Recipients,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Meter {
-    from: Timestamp,
-    counted: u64,
-    told: MeterTold,
+/// What was counted under one limit of one rule, of one of those it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Meter {
+    pub(super) from: Timestamp,
+    /// By this relay.
+    pub(super) counted: u64,
+    /// By each of the others, by its number.
+    pub(super) elsewhere: BTreeMap<i16, u64>,
+    pub(super) told: MeterTold,
+    /// What the other relays know of it: how much this one had counted, and since when.
+    pub(super) others_know: Option<(Timestamp, u64)>,
+}
+
+impl Meter {
+    pub(super) const fn new(from: Timestamp) -> Self {
+        Self { from, counted: 0, elsewhere: BTreeMap::new(), told: MeterTold::Nothing, others_know: None }
+    }
+
+    /// By all relays, as far as that is known here.
+    fn total(&self) -> u64 {
+        self.elsewhere.values().fold(self.counted, |total, other| total.saturating_add(*other))
+    }
 }
 
 /// What the operator has been told of a meter since it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum MeterTold {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum MeterTold {
     Nothing,
     Near,
     Reached,
@@ -96,7 +115,7 @@ impl Meters {
         let mut allowance = Allowance::ALL;
         for (rule, key, rate) in limits(rules, subject) {
             let meter = self.0.get(&rule.name).and_then(|meters| meters.get(&key));
-            let counted = meter.filter(|meter| runs(meter, rate, now)).map_or(0, |meter| meter.counted);
+            let counted = meter.filter(|meter| runs(meter, rate, now)).map_or(0, Meter::total);
             let left = u64::from(rate.messages()).saturating_sub(counted);
             if left == 0 {
                 return Err(rule.name.clone());
@@ -122,16 +141,16 @@ impl Meters {
                 MeteredUnit::Messages => 1,
                 MeteredUnit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
             };
-            let fresh = Meter { from: now, counted: 0, told: MeterTold::Nothing };
             if self.0.len() >= MOST_RULES && !self.0.contains_key(&rule.name) {
                 // What reloads took away counts nobody any more.
                 self.0.retain(|name, _| rules.iter().any(|rule| rule.name == *name));
             }
             let meters = self.0.entry(rule.name.clone()).or_default();
-            let mut meter = meters.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
+            let running = meters.get(&key).filter(|meter| runs(meter, rate, now)).cloned();
+            let mut meter = running.unwrap_or_else(|| Meter::new(now));
             meter.counted = meter.counted.saturating_add(more);
             let most = u64::from(rate.messages());
-            let stands = match meter.counted {
+            let stands = match meter.total() {
                 counted if counted >= most => MeterTold::Reached,
                 counted if counted.saturating_mul(100) >= most.saturating_mul(u64::from(rule.warn_at)) => {
                     MeterTold::Near
@@ -164,7 +183,7 @@ fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: MeterTold) -> Opti
     Some(LimitNews { rule: rule.name.clone(), who: key.2.clone(), limit: format!("{what} {rate}"), level })
 }
 
-fn runs(meter: &Meter, rate: Rate, now: Timestamp) -> bool {
+pub(super) fn runs(meter: &Meter, rate: Rate, now: Timestamp) -> bool {
     let past_ms = now.0.saturating_sub(meter.from.0);
     u128::try_from(past_ms).is_ok_and(|past_ms| past_ms < rate.time().as_millis())
 }

@@ -28,6 +28,7 @@ mod certificate;
 mod connection;
 mod conversation;
 mod copies;
+mod counted;
 mod cover;
 mod door;
 pub mod driver;

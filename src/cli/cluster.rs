@@ -79,7 +79,7 @@ async fn change(config: Option<PathBuf>, wanted: WantedSchema) -> ExitCode {
         Err(code) => return code,
     };
     match (wanted, before) {
-        (WantedSchema::New, Some(SchemaState::Older(_))) => {
+        (WantedSchema::New, Some(SchemaState::Older(_) | SchemaState::Behind(_))) => {
             return complain(Exit::Config, "there is an older spool in this database: run `relay spool migrate`");
         }
         (WantedSchema::Newest, Some(SchemaState::Empty)) => {

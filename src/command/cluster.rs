@@ -42,7 +42,8 @@ impl SpoolReport {
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         match self {
-            Self::Embedded | Self::Postgresql(DatabaseStatus { schema: SchemaState::Current(_), .. }) => true,
+            Self::Embedded
+            | Self::Postgresql(DatabaseStatus { schema: SchemaState::Current(_) | SchemaState::Behind(_), .. }) => true,
             Self::Postgresql(_) => false,
         }
     }
@@ -58,6 +59,10 @@ impl SpoolReport {
             SchemaState::Older(version) => {
                 format!("version {version}, and {} is needed: run `relay spool migrate`", status.needs)
             }
+            SchemaState::Behind(version) => format!(
+                "version {version}: relays work with it, and without what version {} brings; run `relay spool migrate`",
+                status.needs
+            ),
             SchemaState::Current(version) if version > status.needs => {
                 format!("version {version}, of a newer relay than this one, which may go on beside it")
             }
@@ -85,7 +90,9 @@ pub fn migrated(before: Option<SchemaState>) -> String {
     match before {
         None => "the engine of this configuration needs no such step\n".to_owned(),
         Some(SchemaState::Empty) => "the spool is made\n".to_owned(),
-        Some(SchemaState::Older(version)) => format!("the schema had version {version}, and is migrated\n"),
+        Some(SchemaState::Older(version) | SchemaState::Behind(version)) => {
+            format!("the schema had version {version}, and is migrated\n")
+        }
         Some(SchemaState::Current(version)) => format!("the schema has version {version} already\n"),
         Some(SchemaState::Newer(version)) => {
             format!("the schema has version {version}, of a newer relay than this one: nothing was changed\n")
@@ -201,5 +208,7 @@ mod tests {
             assert!(report.text().contains(word) && !report.is_usable(), "{}", report.text());
         }
         assert!(SpoolReport::new(Some(of(SchemaState::Current(2)))).is_usable() && SpoolReport::Embedded.is_usable());
+        let behind = SpoolReport::new(Some(of(SchemaState::Behind(1))));
+        assert!(behind.is_usable() && behind.text().contains("relay spool migrate"), "{}", behind.text());
     }
 }

@@ -72,7 +72,7 @@ pub struct Pipeline {
     pub texts: Texts,
     /// What many domains have in common.
     pub(crate) incidents: Arc<Incidents>,
-    hosts: HostLimits,
+    pub(crate) hosts: HostLimits,
     /// Messages that wait for a place and are called to it.
     calls: Calls,
     backoff: Arc<Mutex<Backoff>>,

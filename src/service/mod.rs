@@ -8,6 +8,7 @@ mod disk;
 mod dns;
 mod error;
 pub mod exceptions;
+mod exchange;
 mod files;
 mod generation;
 mod incidents;

@@ -25,7 +25,7 @@ pub use crate::service::error::{Remedy, RunError, StartError};
 pub use crate::service::generation::{Service, outbound};
 use crate::service::operator::Operator;
 use crate::service::reload::{Reloadable, Reloading};
-use crate::service::{audit, disk, incidents, suspensions, watch};
+use crate::service::{audit, disk, exchange, incidents, suspensions, watch};
 use crate::spool::{self, Opened, Spool, SpoolError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,6 +136,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     let control = open_control(&config)?;
     // Before the first client comes.
     let suspended = suspensions::look(&service, None).await;
+    let exchange = exchange::begin(&service).await;
     service.tell_of_damage(&recovery).await;
 
     let stop = CancellationToken::new();
@@ -172,6 +173,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     tokio::spawn(control::run(operator, control, stop.clone()));
     look_after(&service, spool_config, &stop);
     tokio::spawn(suspensions::watch(Arc::clone(&service), suspended, stop.clone()));
+    tokio::spawn(exchange::run(exchange, Arc::clone(&service), stop.clone()));
     let (accepting, watched) = (async move { accepting.all_end().await }, Arc::clone(&spool));
     let failed = async move { watched.failed().await };
     let running = tokio::spawn(service.run(accepting, failed, stop.clone()));

@@ -12,6 +12,8 @@ pub enum SchemaState {
     Empty,
     /// One that has to be migrated.
     Older(i64),
+    /// One that this program works with as it is, without what a newer one brings.
+    Behind(i64),
     /// The one that this program works with.
     Current(i64),
     /// One that a newer program has made.

@@ -42,6 +42,7 @@ pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
 pub mod event;
+pub mod findings;
 pub mod incident;
 pub mod ledger;
 mod message_id;
@@ -55,6 +56,7 @@ pub mod tls_session;
 
 use cluster::{ClusterState, NodeShare};
 pub use engine::{Opened, database_status, migrate, nodes, open, open_carrying, open_carrying_alone, open_ledger};
+use findings::{Finding, FindingMark, HeardFindings};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;
@@ -609,6 +611,23 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Fenced`] when another relay has changed it since.
     async fn share_state(&self, _name: &str, _value: &[u8], _over: Option<i64>) -> Result<(), SpoolError> {
         Ok(())
+    }
+
+    /// Lets all that share the spool know what was found out here. Nothing of it is durable.
+    ///
+    /// # Errors
+    /// When it cannot be told now; then some of it may be.
+    async fn tell_findings(&self, _findings: &[Finding]) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    /// What others that share the spool have told since, a piece at a time; nothing where there are no others to hear
+    /// of. What this relay told before its last start is among the first.
+    ///
+    /// # Errors
+    /// When it cannot be read now.
+    async fn hear_findings(&self, _since: FindingMark) -> Result<Option<HeardFindings>, SpoolError> {
+        Ok(None)
     }
 
     /// The part of this relay in what all that share the spool may do together.

@@ -20,6 +20,7 @@ mod carrying;
 mod copies;
 mod embedded;
 mod engine;
+mod findings;
 mod kill;
 #[cfg(feature = "interop")]
 mod postgres;

@@ -88,12 +88,12 @@ impl Engine for Postgres {
 }
 
 impl Postgres {
-    fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         server().answer(&self.name, sql)
     }
 
     /// Another relay beside the one that [`Engine::open`] opens.
-    async fn another(&self, node: &str, folder: &TempDir) -> Opened {
+    pub(crate) async fn another(&self, node: &str, folder: &TempDir) -> Opened {
         let config = SpoolConfig { node: Some(node.to_owned()), path: folder.path().join("spool"), ..self.config() };
         open(&config, NOW).await.unwrap()
     }
@@ -201,11 +201,11 @@ async fn two_nodes_share_the_work_and_no_message_and_no_id() {
 #[tokio::test]
 async fn a_schema_is_made_once_and_one_that_is_newer_is_left_alone() {
     let engine = Postgres::new().await;
-    assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Current(1)));
+    assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Current(2)));
     let status = database_status(&engine.config()).await.unwrap().unwrap();
     assert!(status.server.starts_with("PostgreSQL ") && status.waiting == 0, "{status:?}");
-    engine.sql("UPDATE relay_meta SET value = 2");
-    assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Newer(2)));
+    engine.sql("UPDATE relay_meta SET value = 3");
+    assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Newer(3)));
     let refused = engine.open(NOW).await.err().unwrap().to_string();
     assert!(refused.contains("migrated by a newer relay"), "{refused}");
 }

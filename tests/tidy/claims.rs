@@ -102,6 +102,36 @@ const CLAIMS: &[(&str, &str, &str)] = &[
         "a_host_that_takes_one_connection_gets_one_and_all_mail_goes_out",
     ),
     (CLUSTER, "at one node holds at all within a few seconds", "whom_one_node_suspends_gets_in_at_none"),
+    (
+        CLUSTER,
+        "a new relay works with the one before until you migrate",
+        "rfc5321_4_2_5_a_database_of_the_first_version_is_migrated_under_load_beside_nodes_that_work_with_it",
+    ),
+    (
+        CLUSTER,
+        "is refused and names them, and nothing is changed",
+        "a_schema_that_running_nodes_cannot_work_with_does_not_come_and_they_are_named",
+    ),
+    (
+        CLUSTER,
+        "on the other, which then follows it",
+        "rfc5321_4_2_5_of_two_standbys_the_one_that_is_ahead_takes_over_under_load_and_the_other_follows_it",
+    ),
+    (
+        CLUSTER,
+        "it goes by the policy that another node has fetched",
+        "rfc8461_5_1_a_policy_that_one_node_has_fetched_holds_at_all",
+    ),
+    (
+        CLUSTER,
+        "what one node backs off from the others leave alone for as long",
+        "a_host_that_turns_one_node_away_is_left_alone_by_the_others",
+    ),
+    (
+        CLUSTER,
+        "held against the limit, also after a restart",
+        "what_is_handed_in_at_two_nodes_is_one_limit_and_outlives_a_node",
+    ),
     // What holds.
     (
         README,

@@ -10,6 +10,7 @@ use crate::envelope::QueueId;
 use crate::outcome::Peer;
 use crate::route::NextHop;
 use crate::spool::cluster::NodeShare;
+use crate::spool::findings::Finding;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -101,6 +102,23 @@ impl HostLimits {
         let limits = HostBounds { share, ..state.gates.limits.clone() };
         state.gates.set_limits(limits, self.shared.clock.now(), &mut news);
         Shared::tell(&self.shared, state, news);
+    }
+
+    /// What the relays that share the spool were not told yet.
+    pub(crate) fn tell(&self) -> Vec<Finding> {
+        let now = self.shared.clock.now();
+        self.shared.state().gates.tell(now)
+    }
+
+    /// Another of them, `by` its number, has told something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn hear(&self, by: i16, finding: &Finding) -> Result<(), String> {
+        let (mut state, mut news) = (self.shared.state(), News::default());
+        let heard = state.gates.hear(by, finding, self.shared.clock.now(), &mut news);
+        Shared::tell(&self.shared, state, news);
+        heard
     }
 
     /// Whoever waits goes back into the spool, for this relay ends.

@@ -210,7 +210,7 @@ impl Gates {
         }
         for gate in &freed {
             if let Some(state) = self.states.get_mut(gate) {
-                state.record.answered();
+                state.record.answered(now);
             }
         }
         if let Some(left) = left {

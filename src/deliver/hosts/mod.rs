@@ -3,7 +3,7 @@
 //!
 //! This page holds the nouns. `window.rs` learns how many connections a host takes, `feedback.rs`
 //! reads that from outcomes, `record.rs` remembers it with the wait of one that does not answer,
-//! `passing.rs` says who may pass, `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
+//! `telling.rs` shares that with other relays, `passing.rs` says who may pass, `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
 //! holds the lock, the waiting and the clock.
 
 pub(crate) mod driver;
@@ -12,6 +12,7 @@ mod gates;
 mod limits;
 mod passing;
 mod record;
+mod telling;
 pub(crate) mod view;
 mod window;
 

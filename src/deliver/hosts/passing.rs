@@ -3,6 +3,7 @@
 use super::feedback::Feedback;
 use super::gates::{GateState, GateStop, Gates, Greeted};
 use super::record::{Acquaintance, Trial};
+use super::window::Ceiling;
 use super::{Gate, Goal};
 use crate::clock::Timestamp;
 use std::net::SocketAddr;
@@ -99,10 +100,14 @@ impl Gates {
             // One tries for all.
             (Gate::Address(_), Acquaintance::Failed) => 1.min(state.ceiling),
             (Gate::Address(_), Acquaintance::Answers) | (Gate::Name(_), _) => {
-                state.record.window.limit(state.ceiling, now)
+                state.record.window.limit(self.ceiling(state), now)
             }
             (Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Slow | Gate::Answering, _) => state.ceiling,
         }
+    }
+
+    const fn ceiling(&self, state: &GateState) -> Ceiling {
+        Ceiling { most: state.ceiling, share: self.limits.share }
     }
 
     pub(super) fn line(&self, gate: &Gate) -> usize {
@@ -118,14 +123,15 @@ impl Gates {
         let served = self.served(gate);
         let retry = self.limits.retry.clone();
         let Some(state) = self.states.get_mut(gate) else { return };
-        let (in_use, ceiling, record) = (state.in_use, state.ceiling, &mut state.record);
+        let ceiling = Ceiling { most: state.ceiling, share: self.limits.share };
+        let (in_use, record) = (state.in_use, &mut state.record);
         match (gate, feedback) {
             (Gate::Address(_) | Gate::Name(_), Feedback::Took) => {
-                record.answered();
+                record.answered(now);
                 record.window.succeeded(in_use, ceiling, now);
             }
             (Gate::Address(_) | Gate::Name(_), Feedback::WantsLess) => record.window.troubled(began, now),
-            (Gate::Address(_), Feedback::Answered) => record.answered(),
+            (Gate::Address(_), Feedback::Answered) => record.answered(now),
             (Gate::Address(_), _) => record.failed(feedback, Trial { began, served }, &retry, now),
             // Another address of the host may be well.
             (Gate::Name(_), Feedback::TurnedAway(_)) if served > 0 => record.window.refused_one_more(served, now),

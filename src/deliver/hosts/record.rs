@@ -2,10 +2,11 @@
 //! and when it may be sent the next message.
 
 use super::feedback::Feedback;
-use super::window::Window;
+use super::window::{RefusedAbove, Window};
 use crate::clock::Timestamp;
 use crate::config::{Rate, Retry};
 use crate::outcome::Cause;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Refused connections in a row after which the relay backs off: one may be chance.
@@ -18,11 +19,39 @@ const LATENESS: Duration = Duration::from_millis(100);
 const MOST_DOUBLINGS: u32 = 16;
 
 /// The relay backs off from a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rest {
     pub(super) cause: Cause,
     pub(super) since: Timestamp,
     pub(super) until: Timestamp,
+}
+
+/// What one relay tells the others of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HostExperience {
+    /// Connections that it is thought to take.
+    pub(super) takes: usize,
+    /// One more than so many was refused, which is remembered until then.
+    pub(super) refused_above: Option<RefusedAbove>,
+    /// The relay backs off from it.
+    pub(super) rest: Option<Rest>,
+    /// Failures in a row.
+    pub(super) failures: u32,
+}
+
+impl HostExperience {
+    /// Whether it says no more than what every relay begins with.
+    pub(super) fn is_blank(&self) -> bool {
+        *self == Record::default().report(Timestamp(0))
+    }
+}
+
+/// Connections of this relay to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnConnections {
+    pub(super) at_work: usize,
+    /// Those past the greeting.
+    pub(super) served: usize,
 }
 
 /// How a host stands towards us.
@@ -50,7 +79,12 @@ pub(super) struct Record {
     pub(super) window: Window,
     pub(super) acquaintance: Acquaintance,
     rest: Option<Rest>,
+    /// Another relay, by its number, backs off from it, and has told.
+    heard_rest: Option<(i16, Rest)>,
+    answered_at: Timestamp,
     failures: u32,
+    /// What the other relays were told last.
+    pub(super) told: Option<HostExperience>,
     /// When the last message went, where a rate holds: at its time, or later.
     went_at: Timestamp,
 }
@@ -61,7 +95,10 @@ impl Default for Record {
             window: Window::default(),
             acquaintance: Acquaintance::New,
             rest: None,
+            heard_rest: None,
+            answered_at: Timestamp(i64::MIN),
             failures: 0,
+            told: None,
             went_at: Timestamp(i64::MIN),
         }
     }
@@ -70,14 +107,52 @@ impl Default for Record {
 impl Record {
     /// Why nobody may try now. A clock that was set back makes no wait longer.
     pub(super) fn rest(&self, now: Timestamp) -> Option<&Rest> {
-        self.rest.as_ref().filter(|rest| rest.since <= now && now < rest.until)
+        let all = self.rest.iter().chain(self.heard_rest.iter().map(|(_, rest)| rest));
+        all.filter(|rest| rest.since <= now && now < rest.until).max_by_key(|rest| rest.until)
     }
 
     /// It has answered.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, now: Timestamp) {
         self.acquaintance = Acquaintance::Answers;
-        self.rest = None;
-        self.failures = 0;
+        self.answered_at = now;
+        self.rest_is_over();
+    }
+
+    fn rest_is_over(&mut self) {
+        (self.rest, self.heard_rest, self.failures) = (None, None, 0);
+    }
+
+    /// What this relay has found out itself.
+    pub(super) fn report(&self, now: Timestamp) -> HostExperience {
+        HostExperience {
+            takes: self.window.thought_to_take(),
+            refused_above: self.window.refused_above(now),
+            rest: self.rest.clone().filter(|rest| rest.since <= now && now < rest.until),
+            failures: self.failures,
+        }
+    }
+
+    /// What another relay has found out, while so many connections of this one are at work and so many are served. What
+    /// is seen here counts more: a host that answers here since is not left.
+    pub(super) fn hear(&mut self, by: i16, report: HostExperience, seen: OwnConnections) {
+        let HostExperience { takes, refused_above, rest, failures } = report;
+        if self.acquaintance == Acquaintance::New {
+            self.window.begin_with(takes);
+        }
+        self.window.refused_elsewhere(by, refused_above, seen.at_work);
+        match rest {
+            None if self.heard_rest.as_ref().is_some_and(|(other, _)| *other == by) => self.heard_rest = None,
+            None => {}
+            Some(rest) if seen.served > 0 || self.answered_at >= rest.since => {}
+            Some(rest) => {
+                let ends_later = |(other, known): &(i16, Rest)| *other == by || known.until < rest.until;
+                if self.heard_rest.as_ref().is_none_or(ends_later) {
+                    self.heard_rest = Some((by, rest));
+                }
+                self.acquaintance = Acquaintance::Failed;
+                self.failures = self.failures.max(failures);
+            }
+        }
     }
 
     /// It did not answer at once, and had no time for more.
@@ -92,8 +167,7 @@ impl Record {
         if self.acquaintance == Acquaintance::Failed {
             self.acquaintance = Acquaintance::New;
         }
-        self.rest = None;
-        self.failures = 0;
+        self.rest_is_over();
     }
 
     /// An attempt that failed before anything was said.
@@ -155,7 +229,9 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deliver::hosts::window::Ceiling;
     use crate::outcome::{Peer, Phase};
+    use crate::spool::cluster::NodeShare;
 
     fn retry() -> Retry {
         let (first, longest) = (Duration::from_secs(100), Duration::from_secs(350));
@@ -170,14 +246,16 @@ mod tests {
         Timestamp(second * 1000)
     }
 
+    fn peer() -> Peer {
+        Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() }
+    }
+
     fn silent() -> Feedback {
-        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
-        Feedback::Silent(Cause::TimedOut { peer, phase: Phase::Greeting })
+        Feedback::Silent(Cause::TimedOut { peer: peer(), phase: Phase::Greeting })
     }
 
     fn refused() -> Feedback {
-        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
-        Feedback::Refused(Cause::ConnectFailed { peer, detail: "refused".into() })
+        Feedback::Refused(Cause::ConnectFailed { peer: peer(), detail: "refused".into() })
     }
 
     fn until(record: &Record, now: i64) -> Option<i64> {
@@ -194,9 +272,53 @@ mod tests {
             now += wait;
             assert_eq!(until(&record, now), None, "one tries");
         }
-        record.answered();
+        record.answered(at(now));
         record.failed(&silent(), trial(at(now), 0), &retry(), at(now));
         assert_eq!(until(&record, now), Some(now + 100), "it had answered");
+    }
+
+    const NONE: OwnConnections = OwnConnections { at_work: 0, served: 0 };
+
+    #[test]
+    fn a_host_that_is_silent_to_one_relay_is_left_by_the_others_for_as_long() {
+        let (mut one, mut two) = (Record::default(), Record::default());
+        one.failed(&silent(), trial(at(0), 0), &retry(), at(10));
+        two.hear(1, one.report(at(11)), NONE);
+        assert_eq!(until(&two, 12), Some(110));
+        assert_eq!(two.report(at(12)).rest, None, "what was heard is not told again");
+        // The next silence is the second for both.
+        two.failed(&silent(), trial(at(110), 0), &retry(), at(110));
+        assert_eq!(until(&two, 110), Some(310));
+        one.answered(at(111));
+        two.answered(at(112));
+        assert_eq!(until(&two, 112), None);
+        // What was said before the answer comes late.
+        let rest = Some(Rest {
+            cause: Cause::TimedOut { peer: peer(), phase: Phase::Greeting },
+            since: at(100),
+            until: at(900),
+        });
+        two.hear(1, HostExperience { rest: rest.clone(), ..one.report(at(113)) }, NONE);
+        assert_eq!(until(&two, 113), None);
+        let mut served = Record::default();
+        served.hear(1, HostExperience { rest, ..one.report(at(113)) }, OwnConnections { at_work: 1, served: 1 });
+        assert_eq!(until(&served, 113), None, "it serves this one");
+    }
+
+    #[test]
+    fn one_that_answers_again_elsewhere_is_tried_here() {
+        let (mut one, mut two, mut three) = (Record::default(), Record::default(), Record::default());
+        one.failed(&silent(), trial(at(0), 0), &retry(), at(10));
+        three.failed(&silent(), trial(at(0), 0), &retry(), at(20));
+        two.hear(1, one.report(at(21)), NONE);
+        two.hear(3, three.report(at(21)), NONE);
+        assert_eq!(until(&two, 22), Some(120), "the longer one");
+        one.answered(at(30));
+        two.hear(1, one.report(at(30)), NONE);
+        assert_eq!(until(&two, 31), Some(120), "it is another one that waits");
+        three.answered(at(31));
+        two.hear(3, three.report(at(32)), NONE);
+        assert_eq!(until(&two, 33), None);
     }
 
     #[test]
@@ -223,9 +345,12 @@ mod tests {
     #[test]
     fn a_host_that_serves_others_of_ours_is_not_left_for_one_that_it_did_not() {
         let mut record = Record::default();
-        record.answered();
+        record.answered(at(0));
         record.failed(&silent(), trial(at(0), 3), &retry(), at(30));
-        assert_eq!((until(&record, 30), record.window.limit(40, at(30))), (None, 2));
+        assert_eq!(
+            (until(&record, 30), record.window.limit(Ceiling { most: 40, share: NodeShare::ALONE }, at(30))),
+            (None, 2)
+        );
         assert_eq!(record.acquaintance, Acquaintance::Answers);
     }
 

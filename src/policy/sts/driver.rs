@@ -11,6 +11,7 @@ use super::memory::Held;
 use super::policy::Mode;
 use super::record::{self, PolicyId, RecordError};
 use super::room::LIMITS;
+use super::shared::UntoldPolicies;
 use super::store::{COLLECTION, LookedUp, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
 use crate::clock::{Clock, Timestamp};
@@ -39,22 +40,23 @@ type Fetched = Result<Arc<StsPolicy>, FetchFailure>;
 
 /// What is known and found out about the MTA-STS policies of domains.
 pub struct StsClient {
-    inner: Arc<ClientInner>,
+    pub(super) inner: Arc<ClientInner>,
     /// How long a fetch is waited for by whoever is in more of a hurry than delivery.
     patience: Option<Duration>,
 }
 
-struct ClientInner {
-    enabled: bool,
+pub(super) struct ClientInner {
+    pub(super) enabled: bool,
     dns: Arc<dyn Ask>,
     fetcher: Fetcher,
-    store: Store,
+    pub(super) store: Store,
     attempts: Mutex<Attempts>,
     /// A domain has one fetch at a time, whatever id its record shows to those who want its policy.
     flights: Flights<Domain, Fetched>,
     /// Held while the store reads a policy and replaces it.
     keeping: tokio::sync::Mutex<()>,
-    clock: Clock,
+    pub(super) untold: Mutex<UntoldPolicies>,
+    pub(super) clock: Clock,
     listener: StsListener,
 }
 
@@ -79,6 +81,7 @@ impl StsClient {
                 attempts: Mutex::default(),
                 flights: Flights::default(),
                 keeping: tokio::sync::Mutex::default(),
+                untold: Mutex::default(),
                 clock,
                 listener,
             }),
@@ -206,6 +209,12 @@ impl StsClient {
         faults.iter().for_each(|fault| self.inner.tell(&StsEvent::StoreFailed { fault }));
         let mut due = Vec::new();
         for (domain, held) in all {
+            // By a command, perhaps, which tells nobody.
+            if let Held::Policy(policy) = &held
+                && policy.fetched_at.plus(LOOK_AFTER * 2) > self.inner.clock.now()
+            {
+                self.inner.untold.lock().unwrap_or_else(PoisonError::into_inner).add(policy);
+            }
             let fresh = self.inner.freshness(&held);
             match fresh {
                 Fresh::Over => self.inner.store.remove(&domain),
@@ -375,6 +384,7 @@ impl ClientInner {
             Ok(policy) => {
                 let kept = Arc::clone(policy);
                 self.write(move |store| store.put(&kept, now)).await;
+                self.untold.lock().unwrap_or_else(PoisonError::into_inner).add(policy);
                 self.tell(&StsEvent::Fetched { policy });
             }
             Err(failure) => {
@@ -394,7 +404,7 @@ impl ClientInner {
     }
 
     /// Writes to the store, one after the other.
-    async fn write(self: &Arc<Self>, write: impl FnOnce(&Store) -> Result<(), StoreFault> + Send + 'static) {
+    pub(super) async fn write(self: &Arc<Self>, write: impl FnOnce(&Store) -> Result<(), StoreFault> + Send + 'static) {
         let _alone = self.keeping.lock().await;
         let inner = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || write(&inner.store)).await;

@@ -37,7 +37,9 @@ pub(crate) mod memory;
 pub mod policy;
 pub mod record;
 mod room;
+mod shared;
 pub(crate) mod store;
+mod telling;
 #[cfg(test)]
 mod testing;
 

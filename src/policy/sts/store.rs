@@ -17,7 +17,7 @@ use super::lost::{Lost, LostBecause};
 use super::memory::{Held, PolicyMemory, Remembered};
 use super::policy::Mode;
 use super::room::{self, Choice, FileKind, Size, StoreLimits, StoredFile};
-use super::{RefreshFailure, StsPolicy, Tenure};
+use super::{RefreshFailure, StsPolicy, Tenure, shared};
 use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
 use crate::state_dir::sealed::UNPACKED_LIMIT;
@@ -196,6 +196,17 @@ impl Store {
             Arc::new(StsPolicy { standing: before.unwrap_or(policy.standing), ..(**policy).clone() }),
             now,
         )
+    }
+
+    /// Keeps a policy that was fetched elsewhere, if it is younger than the one here.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub(crate) fn take_over(&self, policy: &Arc<StsPolicy>, now: Timestamp) -> Result<(), StoreFault> {
+        match self.get(&policy.domain).held {
+            Held::Policy(here) if !shared::is_news(&here, policy) => Ok(()),
+            Held::Policy(_) | Held::Lost(_) | Held::Nothing => self.put(policy, now),
+        }
     }
 
     /// Notes that a refresh failed; what another process has fetched meanwhile stays.

@@ -17,7 +17,19 @@ struct SchemaStep {
 }
 
 /// From each version to the next, beginning with an empty database.
-const MIGRATIONS: &[SchemaStep] = &[SchemaStep { sql: include_str!("schema_1.sql"), works_with: 1 }];
+const MIGRATIONS: &[SchemaStep] = &[
+    SchemaStep { sql: include_str!("schema_1.sql"), works_with: 1 },
+    SchemaStep { sql: include_str!("schema_2.sql"), works_with: 1 },
+];
+
+/// The oldest version that this program works with, until it is migrated: without what is newer.
+const OLDEST: i64 = 1;
+
+/// For what others have locked: while this waits for a table, nobody else gets it.
+const LOCK_PATIENCE: &str = "SET lock_timeout = '5s'";
+
+/// A node that was not heard of for longer does not count as one that runs.
+const RUNS_FOR: f64 = 20.0;
 
 /// What this program works with.
 pub(super) fn newest() -> i64 {
@@ -42,8 +54,10 @@ pub(super) async fn version(client: &Client) -> Result<SchemaState, tokio_postgr
 
 /// What a version is for this program.
 fn state(version: i64, works_with: i64) -> SchemaState {
-    if version < newest() {
+    if version < OLDEST {
         SchemaState::Older(version)
+    } else if version < newest() {
+        SchemaState::Behind(version)
     } else if works_with <= newest() {
         SchemaState::Current(version)
     } else {
@@ -53,34 +67,71 @@ fn state(version: i64, works_with: i64) -> SchemaState {
 
 /// Brings the database to the newest version, each step in a transaction. Gives the version before.
 pub(super) async fn migrate(database: &Database) -> Result<SchemaState, SpoolError> {
+    migrate_by(database, MIGRATIONS).await
+}
+
+async fn migrate_by(database: &Database, steps: &[SchemaStep]) -> Result<SchemaState, SpoolError> {
     let client = database.connect_alone().await?;
     let failed = |error: tokio_postgres::Error| database.failed(error);
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed)?;
+    client.batch_execute(LOCK_PATIENCE).await.map_err(failed)?;
     let before = version(&client).await.map_err(failed)?;
-    let first = match before {
+    let there = match before {
         SchemaState::Empty => 0,
-        SchemaState::Older(version) => usize::try_from(version).unwrap_or(0),
-        SchemaState::Current(_) | SchemaState::Newer(_) => return Ok(before),
+        SchemaState::Older(version)
+        | SchemaState::Behind(version)
+        | SchemaState::Current(version)
+        | SchemaState::Newer(version) => usize::try_from(version).unwrap_or(0),
     };
-    for (number, step) in MIGRATIONS.iter().enumerate().skip(first) {
-        let sql = format!(
-            "BEGIN; {}\nINSERT INTO relay_meta (name, value) VALUES ('schema_version', {}), ('works_with', {}) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value; COMMIT",
-            step.sql,
-            number + 1,
-            step.works_with
-        );
-        client.batch_execute(&sql).await.map_err(|error| {
-            SpoolError::Engine(EngineError { store: "the schema of the spool", source: text(&error).into() })
-        })?;
+    let coming = steps.get(there..).unwrap_or_default();
+    let needed = coming.iter().map(|step| step.works_with).max().unwrap_or(0);
+    if let Some(why) = hindrance(&client, there, needed).await.map_err(failed)? {
+        return Err(SpoolError::Unusable(why));
+    }
+    for (number, step) in (there + 1..).zip(coming) {
+        apply(&client, number, step).await?;
     }
     Ok(before)
+}
+
+async fn apply(client: &Client, number: usize, step: &SchemaStep) -> Result<(), SpoolError> {
+    let sql = format!(
+        "BEGIN; {}\nINSERT INTO relay_meta (name, value) VALUES ('schema_version', {number}), ('works_with', {}) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value; COMMIT",
+        step.sql, step.works_with
+    );
+    client.batch_execute(&sql).await.map_err(|error| {
+        SpoolError::Engine(EngineError { store: "the schema of the spool", source: text(&error).into() })
+    })
+}
+
+/// Why a schema must not come that programs before `needed` cannot work with: relays that run would end at it, one and
+/// all. What each knows it says by its heartbeat; one that says nothing knows the first version.
+async fn hindrance(client: &Client, there: usize, needed: i64) -> Result<Option<String>, tokio_postgres::Error> {
+    if there == 0 {
+        return Ok(None);
+    }
+    let knows = if there == 1 { "1::bigint" } else { "CASE WHEN knows_since = incarnation THEN knows ELSE 1 END" };
+    let select = format!(
+        "SELECT name, version FROM nodes WHERE stopped_at IS NULL AND {knows} < $1
+           AND seen_at > clock_timestamp() - $2 * interval '1 second' ORDER BY name"
+    );
+    let rows = client.query(&select, &[&needed, &RUNS_FOR]).await?;
+    let names: Vec<String> =
+        rows.iter().map(|row| format!("{} ({})", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect();
+    Ok((!names.is_empty()).then(|| {
+        format!(
+            "relays run that cannot work with the new schema, and would end at it: {}. Update them, or stop them, first; \
+             nothing was changed",
+            names.join(", ")
+        )
+    }))
 }
 
 /// Whether this program may work with the database as it is.
 pub(super) async fn usable(client: &Client) -> Result<Result<(), String>, tokio_postgres::Error> {
     Ok(match version(client).await? {
-        SchemaState::Current(_) => Ok(()),
+        SchemaState::Current(_) | SchemaState::Behind(_) => Ok(()),
         SchemaState::Empty => Err("the database holds no spool yet: run `relay spool init`".to_owned()),
         SchemaState::Older(found) => Err(format!(
             "the schema of the spool has version {found}, and this relay needs {}: run `relay spool migrate`",
@@ -92,3 +143,7 @@ pub(super) async fn usable(client: &Client) -> Result<Result<(), String>, tokio_
         )),
     })
 }
+
+#[cfg(test)]
+#[path = "migrations_tests.rs"]
+mod tests;

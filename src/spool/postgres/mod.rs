@@ -15,6 +15,7 @@ mod audit;
 mod claiming;
 mod content;
 mod counts;
+mod findings;
 pub(super) mod ledger;
 mod listing;
 mod migrations;
@@ -35,6 +36,7 @@ mod tls_reports;
 
 use super::cluster::{ClusterState, NodeShare, SchemaState};
 use super::event::Event;
+use super::findings::{Finding, FindingMark, HeardFindings};
 use super::incident::Incident;
 use super::room::{AwayStore, FullDisk};
 use super::tls_session::{DueTlsReport, TlsReportId, TlsReportState};
@@ -133,6 +135,7 @@ impl PostgresSpool {
             // Nobody waits for it, and it is tried again a minute later.
             let _later = shared.prune(before, now).await;
             let _later = shared.sweep().await;
+            let _later = findings::prune(&shared).await;
         });
     }
 }
@@ -303,6 +306,18 @@ impl Spool for PostgresSpool {
     async fn share_state(&self, name: &str, value: &[u8], over: Option<i64>) -> Result<(), SpoolError> {
         self.shared.running()?;
         states::replace(&self.shared.database, name, value, over).await
+    }
+
+    async fn tell_findings(&self, findings: &[Finding]) -> Result<(), SpoolError> {
+        self.shared.running()?;
+        self.shared.reached()?;
+        findings::tell(&self.shared, findings).await
+    }
+
+    async fn hear_findings(&self, since: FindingMark) -> Result<Option<HeardFindings>, SpoolError> {
+        self.shared.running()?;
+        self.shared.reached()?;
+        findings::hear(&self.shared, since).await
     }
 
     fn share(&self) -> NodeShare {

@@ -17,11 +17,11 @@ use crate::spool::event::Event;
 use crate::spool::schedule::mix;
 use crate::spool::stored::{REPORT_IDS, first_due, tell};
 use crate::spool::{Claim, EngineError, Hold, RecipientState, Settlement, SpoolError};
-use deadpool_postgres::Transaction;
-use futures_util::future::{try_join, try_join3};
+use deadpool_postgres::{GenericClient, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
 
 /// Events kept of one message: the first, which tell how it began, and the last.
 const FIRST_EVENTS: i32 = 100;
@@ -133,6 +133,11 @@ impl Recording {
         &self.reports
     }
 
+    /// Whether nothing but its message and what belongs to that is changed.
+    const fn is_one_statement(&self) -> bool {
+        self.told.is_empty() && self.reports.is_empty() && self.sessions.is_empty()
+    }
+
     fn id(&self) -> i64 {
         number(self.claim.entry.id)
     }
@@ -197,13 +202,41 @@ async fn again(shared: &SharedStore) {
 }
 
 async fn together(shared: &SharedStore, recordings: &[Recording]) -> Result<(), SpoolError> {
+    match recordings {
+        [alone] if alone.is_one_statement() => at_once(shared, alone).await?,
+        all => in_transaction(shared, all).await?,
+    }
+    shared.database.wrote();
+    for recording in recordings {
+        if recording.end == RowEnd::Finished {
+            shared.counts.ended();
+        }
+        if !recording.reports.is_empty() {
+            shared.counts.came(recording.reports.len(), recording.at);
+            shared.tell.notify_one();
+        }
+    }
+    shared.changed.notify_one();
+    Ok(())
+}
+
+/// One settlement as a transaction of one statement: most are like that.
+async fn at_once(shared: &SharedStore, recording: &Recording) -> Result<(), SpoolError> {
+    let failed = |error: Error| shared.database.failed(error);
+    let client = shared.database.client().await?;
+    let is_new = write_row(shared, &client, recording).await.map_err(failed)?;
+    // A commit that was not answered may have come through.
+    if is_new || is_recorded(&client, recording).await.map_err(failed)? { Ok(()) } else { Err(SpoolError::Fenced) }
+}
+
+async fn in_transaction(shared: &SharedStore, recordings: &[Recording]) -> Result<(), SpoolError> {
     let failed = |error: Error| shared.database.failed(error);
     let mut client = shared.database.client().await?;
     let transaction = client.transaction().await.map_err(failed)?;
     let mut new = 0;
     for recording in recordings {
-        if fence(shared, &transaction, recording).await.map_err(failed)? {
-            write(shared, &transaction, recording).await.map_err(failed)?;
+        if write_row(shared, &transaction, recording).await.map_err(failed)? {
+            write_told(shared, &transaction, recording).await.map_err(failed)?;
             new += 1;
         } else if !is_recorded(&transaction, recording).await.map_err(failed)? {
             return Err(SpoolError::Fenced);
@@ -220,88 +253,81 @@ async fn together(shared: &SharedStore, recordings: &[Recording]) -> Result<(), 
     let sessions: Vec<&CountableSession> = recordings.iter().flat_map(|recording| &recording.sessions).collect();
     let chance = recordings.first().map_or(0, |recording| recording.settlement >> 1);
     tls_counts::count(&transaction, &sessions, chance).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    shared.database.wrote();
-    for recording in recordings {
-        if recording.end == RowEnd::Finished {
-            shared.counts.ended();
-        }
-        if !recording.reports.is_empty() {
-            shared.counts.came(recording.reports.len(), recording.at);
-            shared.tell.notify_one();
-        }
-    }
-    shared.changed.notify_one();
-    Ok(())
+    transaction.commit().await.map_err(failed)
 }
 
-/// Changes the row of the message, if its claim is still this one.
-async fn fence(shared: &SharedStore, transaction: &Transaction<'_>, r: &Recording) -> Result<bool, Error> {
-    let update = "UPDATE messages SET last_settlement = $4, reported = coalesce($5, reported), attempts = $6,
-            holder = CASE WHEN $7 THEN NULL ELSE holder END,
+/// Changes the row of the message, if its claim is still this one and it is not changed yet; then with it the states of
+/// recipients, the history, and of one that is finished the content. A row of a recipient that is gone counts as one that
+/// waits: unrecorded, it would get every attempt.
+const RECORD: &str = "WITH fenced AS (UPDATE messages SET last_settlement = $4, reported = coalesce($5, reported),
+            attempts = $6, holder = CASE WHEN $7 THEN NULL ELSE holder END,
             lease_until = CASE WHEN $7 THEN NULL ELSE lease_until END,
             generation = generation + CASE WHEN $7 THEN 1 ELSE 0 END,
             due_at = coalesce($8, due_at), held = coalesce($9, held), finished_at = $10, planned_by = $3
-        WHERE id = $1 AND generation = $2 AND holder = $3";
-    let update = transaction.prepare_cached(update).await?;
+        WHERE id = $1 AND generation = $2 AND holder = $3 AND last_settlement <> $4 RETURNING id),
+    states AS (INSERT INTO recipients (message, recipient, address, state)
+        SELECT fenced.id, new.recipient, new.address, new.state
+        FROM fenced, unnest($11::int[], $12::text[], $13::text[]) AS new (recipient, address, state)
+        ON CONFLICT (message, recipient) DO UPDATE SET state = excluded.state),
+    events AS (INSERT INTO history (message, number, at, event)
+        SELECT fenced.id, known.last + new.nth, $14, new.event
+        FROM fenced, unnest($15::text[]) WITH ORDINALITY AS new (event, nth),
+             (SELECT coalesce(max(number), 0) AS last FROM history WHERE message = $1) known
+        RETURNING number),
+    gone AS (DELETE FROM content USING fenced WHERE content.message = fenced.id AND $10 IS NOT NULL)
+    SELECT EXISTS (SELECT 1 FROM fenced), (SELECT max(number) FROM events)";
+
+/// False where nothing was changed.
+async fn write_row(shared: &SharedStore, client: &impl GenericClient, r: &Recording) -> Result<bool, Error> {
     let (due, held, finished) = match r.end {
         RowEnd::Continues => (None, None, None),
         RowEnd::Waits { due, held } => (Some(shared.clock().by_database(due)), Some(held), None),
         RowEnd::Finished => (None, None, Some(r.at.0)),
     };
-    let (generation, ends) = (r.claim.generation.cast_signed(), r.end != RowEnd::Continues);
+    let (id, generation, ends) = (r.id(), r.claim.generation.cast_signed(), r.end != RowEnd::Continues);
     let attempts = i32::try_from(r.claim.entry.attempts).unwrap_or(i32::MAX);
-    let changed = transaction
-        .execute(
-            &update,
-            &[
-                &r.id(),
-                &generation,
-                &shared.node.slot,
-                &r.settlement,
-                &r.reported,
-                &attempts,
-                &ends,
-                &due,
-                &held,
-                &finished,
-            ],
-        )
-        .await?;
-    Ok(changed == 1)
+    let (recipients, states, addresses) = last_of_each(r);
+    let values: [&(dyn ToSql + Sync); 15] = [
+        &id,
+        &generation,
+        &shared.node.slot,
+        &r.settlement,
+        &r.reported,
+        &attempts,
+        &ends,
+        &due,
+        &held,
+        &finished,
+        &recipients,
+        &addresses,
+        &states,
+        &r.at.0,
+        &r.events,
+    ];
+    let write = client.prepare_cached(RECORD).await?;
+    let row = client.query_one(&write, &values).await?;
+    if row.get::<_, Option<i32>>(1).is_some_and(|last| last > FIRST_EVENTS + LAST_EVENTS) {
+        bound_history(client, id).await?;
+    }
+    Ok(row.get(0))
 }
 
-async fn is_recorded(transaction: &Transaction<'_>, r: &Recording) -> Result<bool, Error> {
+async fn is_recorded(client: &impl GenericClient, r: &Recording) -> Result<bool, Error> {
     let select = "SELECT 1 FROM messages WHERE id = $1 AND last_settlement = $2";
-    Ok(transaction.query_opt(select, &[&r.id(), &r.settlement]).await?.is_some())
+    Ok(client.query_opt(select, &[&r.id(), &r.settlement]).await?.is_some())
 }
 
-async fn write(shared: &SharedStore, transaction: &Transaction<'_>, r: &Recording) -> Result<(), Error> {
-    try_join3(write_recipients(transaction, r), write_history(transaction, r), write_end(transaction, r)).await?;
-    if !r.reports.is_empty() {
-        let reports: Vec<&NewMessageRow> = r.reports.iter().collect();
-        insert(transaction, shared.clock(), &reports).await?;
-    }
-    Ok(())
-}
-
-/// A row that is gone counts as a recipient that waits: unrecorded, it would get every attempt.
-async fn write_recipients(transaction: &Transaction<'_>, r: &Recording) -> Result<(), Error> {
-    let id = r.id();
-    if !r.recipients.is_empty() {
-        let upsert = "INSERT INTO recipients (message, recipient, address, state)
-            SELECT $1, recipient, address, state FROM unnest($2::int[], $3::text[], $4::text[])
-              AS new (recipient, address, state)
-            ON CONFLICT (message, recipient) DO UPDATE SET state = excluded.state";
-        let upsert = transaction.prepare_cached(upsert).await?;
-        let (recipients, states, addresses) = last_of_each(r);
-        transaction.execute(&upsert, &[&id, &recipients, &addresses, &states]).await?;
-    }
+/// Who was told, and the reports that tell it.
+async fn write_told(shared: &SharedStore, transaction: &Transaction<'_>, r: &Recording) -> Result<(), Error> {
     if !r.told.is_empty() {
         let tell = "UPDATE recipients SET told = new.told FROM unnest($2::int[], $3::bigint[]) AS new (recipient, told)
             WHERE recipients.message = $1 AND recipients.recipient = new.recipient";
         let tell = transaction.prepare_cached(tell).await?;
-        transaction.execute(&tell, &[&id, &r.told, &r.told_by]).await?;
+        transaction.execute(&tell, &[&r.id(), &r.told, &r.told_by]).await?;
+    }
+    if !r.reports.is_empty() {
+        let reports: Vec<&NewMessageRow> = r.reports.iter().collect();
+        insert(transaction, shared.clock(), &reports).await?;
     }
     Ok(())
 }
@@ -316,27 +342,10 @@ fn last_of_each(r: &Recording) -> (Vec<i32>, Vec<&String>, Vec<&String>) {
     (recipients, states, addresses)
 }
 
-async fn write_history(transaction: &Transaction<'_>, r: &Recording) -> Result<(), Error> {
-    if r.events.is_empty() {
-        return Ok(());
-    }
-    let write = "INSERT INTO history (message, number, at, event)
-        SELECT $1, known.last + new.nth, $2, new.event
-        FROM unnest($3::text[]) WITH ORDINALITY AS new (event, nth),
-             (SELECT coalesce(max(number), 0) AS last FROM history WHERE message = $1) known";
+/// Of a history that is too long the middle goes.
+async fn bound_history(client: &impl GenericClient, id: i64) -> Result<(), Error> {
     let bound = "DELETE FROM history WHERE message = $1 AND number > $2
         AND number <= (SELECT max(number) FROM history WHERE message = $1) - $3";
-    let (write, bound) = try_join(transaction.prepare_cached(write), transaction.prepare_cached(bound)).await?;
-    let id = r.id();
-    transaction.execute(&write, &[&id, &r.at.0, &r.events]).await?;
-    transaction.execute(&bound, &[&id, &FIRST_EVENTS, &LAST_EVENTS]).await.map(drop)
-}
-
-/// The content goes with the last recipient.
-async fn write_end(transaction: &Transaction<'_>, r: &Recording) -> Result<(), Error> {
-    if r.end == RowEnd::Finished {
-        let delete = transaction.prepare_cached("DELETE FROM content WHERE message = $1").await?;
-        transaction.execute(&delete, &[&r.id()]).await?;
-    }
-    Ok(())
+    let bound = client.prepare_cached(bound).await?;
+    client.execute(&bound, &[&id, &FIRST_EVENTS, &LAST_EVENTS]).await.map(drop)
 }

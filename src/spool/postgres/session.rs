@@ -31,6 +31,8 @@ const CALL_PAUSE: Duration = Duration::from_millis(200);
 const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// For the lock of a name whose holder was killed a moment ago.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// The first version of the schema in which nodes say what they know.
+const SAYS_WHAT_IT_KNOWS: i64 = 2;
 /// Heartbeats from one count of what waits to the next.
 const COUNT_EVERY: u32 = 5;
 
@@ -121,18 +123,25 @@ impl Session {
 
     /// Whether this process may go on. Compares the clocks, and looks who else runs.
     pub(super) async fn heartbeat(&self, shared: &SharedStore) -> Result<Heartbeat, tokio_postgres::Error> {
-        let beat = "UPDATE nodes SET seen_at = clock_timestamp(), clock_ms = $3 WHERE slot = $1 AND incarnation = $2
-                    RETURNING (extract(epoch FROM seen_at) * 1000)::bigint,
-                              (SELECT value FROM relay_meta WHERE name = 'works_with'),
-                              (SELECT array_agg(slot) FROM nodes WHERE stopped_at IS NULL
-                                 AND seen_at > clock_timestamp() - $4 * interval '1 second')";
+        let knows = format!(", knows = {}, knows_since = $2", migrations::newest());
+        let says = if shared.schema() < SAYS_WHAT_IT_KNOWS { "" } else { &knows };
+        let beat = format!(
+            "UPDATE nodes SET seen_at = clock_timestamp(), clock_ms = $3{says} WHERE slot = $1 AND incarnation = $2
+             RETURNING (extract(epoch FROM seen_at) * 1000)::bigint,
+                       (SELECT value FROM relay_meta WHERE name = 'works_with'),
+                       (SELECT array_agg(slot) FROM nodes WHERE stopped_at IS NULL
+                          AND seen_at > clock_timestamp() - $4 * interval '1 second'),
+                       (SELECT value FROM relay_meta WHERE name = 'schema_version')"
+        );
         let (node, now) = (&shared.node, Clock::system().now());
-        let row =
-            self.client.query_opt(beat, &[&node.slot, &node.incarnation, &now.0, &shared.lease_seconds()]).await?;
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&node.slot, &node.incarnation, &now.0, &shared.lease_seconds()];
+        let row = self.client.query_opt(&beat, &values).await?;
         let Some(row) = row else { return Ok(Heartbeat::Replaced) };
         shared.compare_clocks(now, Timestamp(row.get(0)));
         // One that was not heard of for a lease begins nothing any more.
         shared.nodes_run(&row.get::<_, Option<Vec<i16>>>(2).unwrap_or_default());
+        shared.schema_is(row.get::<_, Option<i64>>(3).unwrap_or(0));
         let needed = row.get::<_, Option<i64>>(1).filter(|needed| *needed > migrations::newest());
         Ok(needed.map_or(Heartbeat::GoesOn, Heartbeat::Outdated))
     }

@@ -79,6 +79,7 @@ pub(super) struct SharedStore {
     sequence: AtomicU64,
     latest: AtomicI64,
     ahead_ms: AtomicI64,
+    schema: AtomicI64,
     share: Mutex<NodeShare>,
     pub(super) tidied: AtomicI64,
     keep_history_ms: AtomicI64,
@@ -106,6 +107,7 @@ impl SharedStore {
             sequence: AtomicU64::new(0),
             latest: AtomicI64::new(now.0),
             ahead_ms: AtomicI64::new(0),
+            schema: AtomicI64::new(0),
             share: Mutex::new(NodeShare::ALONE),
             tidied: AtomicI64::new(now.0),
             keep_history_ms: AtomicI64::new(0),
@@ -206,6 +208,15 @@ impl SharedStore {
     pub(super) fn compare_clocks(&self, ours: Timestamp, of_database: Timestamp) {
         let ahead = ours.0.saturating_sub(of_database.0);
         self.ahead_ms.store(if ahead.abs() < SAME_CLOCK_MS { 0 } else { ahead }, Ordering::Relaxed);
+    }
+
+    /// The version of the schema, as the last heartbeat found it: it may be migrated while this node runs.
+    pub(super) fn schema(&self) -> i64 {
+        self.schema.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn schema_is(&self, version: i64) {
+        self.schema.store(version, Ordering::Relaxed);
     }
 
     /// The time that the last caller named.

@@ -23,7 +23,7 @@ pub(in crate::spool) async fn status(config: &SpoolConfig) -> Result<DatabaseSta
     let (commits_wait_for, standbys): (String, String) = (row.get(1), row.get(2));
     let server = row.get::<_, &str>(0).split(" on ").next().unwrap_or_default().to_owned();
     let (waiting, bytes) = match schema {
-        SchemaState::Current(_) => {
+        SchemaState::Current(_) | SchemaState::Behind(_) => {
             let counts = super::counts::Counts::default();
             counts.count(&client).await.map_err(failed)?;
             let stats = counts.now();

@@ -3,16 +3,19 @@
 //! under way when a node lost its process or its claim.
 
 mod database;
+mod findings;
 mod handing_over;
 mod load;
 mod network;
 mod nodes;
 mod proxy;
+mod standbys;
+mod upgrade;
 
 use crate::postgres_server::PostgresServer;
 use crate::process::{ProgramOutput, Serving, run};
 use crate::relay::{SENDER, configuration, content, hand_in, heard, lab, until};
-use dane_relay::lab::{Lab, Trouble, TroubleAt};
+use dane_relay::lab::{Lab, LabBuilder, Trouble, TroubleAt};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +33,10 @@ struct ClusterScene {
     url: String,
     /// More of `[delivery]`.
     delivery: &'static str,
+    /// More sections.
+    sections: &'static str,
+    /// The first and the longest wait of `[retry]`.
+    retry: [&'static str; 2],
 }
 
 impl ClusterScene {
@@ -39,10 +46,19 @@ impl ClusterScene {
 
     /// On that server.
     async fn on(server: PostgresServer) -> Self {
+        Self::made(server, lab().domain("good.test", |d| d)).await
+    }
+
+    /// With that lab.
+    async fn with(lab: LabBuilder) -> Self {
+        Self::made(tokio::task::spawn_blocking(PostgresServer::start).await.unwrap(), lab).await
+    }
+
+    async fn made(server: PostgresServer, lab: LabBuilder) -> Self {
+        let lab = lab.start().await.unwrap();
         server.answer("postgres", "CREATE DATABASE relay");
-        let lab = lab().domain("good.test", |d| d).start().await.unwrap();
-        let url = server.url("relay");
-        let scene = Self { server, lab, folder: tempfile::tempdir().unwrap(), url, delivery: "" };
+        let (url, folder) = (server.url("relay"), tempfile::tempdir().unwrap());
+        let scene = Self { server, lab, folder, url, delivery: "", sections: "", retry: ["200ms", "400ms"] };
         let made = scene.run("one", &["spool", "init"]).await;
         assert_eq!((made.code, made.stdout.as_str()), (0, "the spool is made\n"), "{made:?}");
         scene
@@ -63,8 +79,13 @@ impl ClusterScene {
         let lease = LEASE.as_secs();
         let spool = format!("[spool]\nengine = \"postgresql\"\n{url}\nnode = \"{node}\"\nlease = \"{lease}s\"\n");
         let delivery = format!("[delivery]\n{}", self.delivery);
-        let text = configuration(&self.lab, folder).replace("[spool]\n", &spool).replace("[delivery]\n", &delivery);
-        std::fs::write(folder.join("relay.toml"), text).unwrap();
+        let [first, longest] = self.retry;
+        let text =
+            configuration(&self.lab, folder).replace("[spool]\n", &spool).replace("[delivery]\n", &delivery).replace(
+                "first = \"200ms\"\nlongest = \"400ms\"",
+                &format!("first = \"{first}\"\nlongest = \"{longest}\""),
+            );
+        std::fs::write(folder.join("relay.toml"), text + self.sections).unwrap();
     }
 
     async fn run(&self, node: &str, arguments: &[&str]) -> ProgramOutput {

@@ -183,11 +183,11 @@ async fn a_node_goes_on_beside_a_newer_schema_that_allows_it_and_ends_at_one_tha
     let add = "BEGIN; ALTER TABLE messages ADD COLUMN news text;
                INSERT INTO relay_meta VALUES ('works_with', 1)
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value;
-               UPDATE relay_meta SET value = 2 WHERE name = 'schema_version'; COMMIT";
+               UPDATE relay_meta SET value = 3 WHERE name = 'schema_version'; COMMIT";
     scene.server.answer("relay", add);
     load.more(20).await;
     let status = scene.run("one", &["spool", "status"]).await;
-    assert!(status.code == 0 && status.stdout.contains("version 2, of a newer relay"), "{status:?}");
+    assert!(status.code == 0 && status.stdout.contains("version 3, of a newer relay"), "{status:?}");
     let two = scene.serve("two").await;
     load.goes_to(&[one.smtp, two.smtp]);
     load.more(20).await;
@@ -196,7 +196,7 @@ async fn a_node_goes_on_beside_a_newer_schema_that_allows_it_and_ends_at_one_tha
     scene.nothing_is_lost(&acknowledged, 0).await;
     two.terminate();
     assert_eq!(two.ended().await, 0);
-    scene.server.answer("relay", "UPDATE relay_meta SET value = 2 WHERE name = 'works_with'");
+    scene.server.answer("relay", "UPDATE relay_meta SET value = 3 WHERE name = 'works_with'");
     assert_ne!(one.ended().await, 0, "it would write what the newer ones do not expect");
     let refused = scene.run("one", &["serve"]).await;
     assert!(refused.code == 78 && refused.stderr.contains("migrated by a newer relay"), "{refused:?}");
