@@ -7,7 +7,6 @@ use dane_relay::clock::Clock;
 use dane_relay::config::{Config, DomainPattern};
 use dane_relay::lab::{AnswerFault, DomainSpec, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::net::Tcp;
-use dane_relay::service::control::{ControlReply, Request};
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::open_ledger;
 use dane_relay::spool::tls_session::{ReportDay, TlsReportId, TlsReportState};
@@ -64,18 +63,8 @@ async fn world(clock: &Clock, change: impl FnOnce(&mut Config)) -> World {
 
 /// What the order to send at once brings.
 async fn send_now(world: &World) -> BTreeMap<String, TlsReportState> {
-    let mut sent = BTreeMap::new();
-    let mut is_whole = false;
-    world
-        .ask(&Request::SendTlsReports { domain: None }, |answer| {
-            is_whole = matches!(answer, ControlReply::TlsReportsSent);
-            if let ControlReply::TlsReport { report, state } = answer {
-                sent.insert(report.domain, state);
-            }
-        })
-        .await;
-    assert!(is_whole, "the answer was cut off: {sent:?}");
-    sent
+    let sent = world.control().send_tls_reports(None).await.unwrap();
+    sent.into_iter().map(|sent| (sent.report.domain, sent.state)).collect()
 }
 
 /// All that has happened is recorded, and so many messages wait.

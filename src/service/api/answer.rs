@@ -2,21 +2,25 @@
 
 use super::Api;
 use super::acts;
-use super::question::{ActWanted, ApiOrder, ApiQuestion, needed_for};
+use super::question::{ApiQuestion, RouteNeeds};
 use super::summary::CountedQueue;
 use super::visitor::{LoginProof, Visitor};
+use super::wanted::{ActWanted, ApiOrder, AskedOver, needed_for};
 use crate::accept::suspended::Suspension;
 use crate::check::posture;
 use crate::clock::Timestamp;
 use crate::command::content::{self, ContentPart};
 use crate::command::queue::page;
 use crate::command::queue::summary::QueueSummary;
+use crate::command::tls_reports::SentReport;
 use crate::command::{incidents, json, policy_list, why};
 use crate::config::Config;
 use crate::config::users::UserRole;
 use crate::envelope::QueueId;
 use crate::pipeline::Pipeline;
+use crate::service::order::OrderEvent;
 use crate::service::suspensions::{SuspendedNow, SuspensionOrder};
+use crate::service::tls_reports;
 use crate::spool::ledger::LedgerError;
 use crate::spool::tls_session::ReportDay;
 use axum::http::StatusCode;
@@ -25,7 +29,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::checks::CheckProgress;
 
@@ -46,6 +50,16 @@ pub(super) enum ApiAnswer {
     Content(Bytes),
     /// The progress of a check, as it comes.
     Events(watch::Receiver<CheckProgress>),
+    /// What an order has brought so far, as it comes.
+    Replies(OrderReplies),
+}
+
+/// What is told of an order while it is carried out.
+pub(super) struct OrderReplies {
+    /// What comes.
+    pub(super) replies: mpsc::Receiver<OrderEvent>,
+    /// Given back at the end; users of this host need none.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// What waited at a moment.
@@ -74,6 +88,11 @@ impl ApiFault {
         Self::new(StatusCode::FORBIDDEN, format!("this needs the role {}", needs.word()))
     }
 
+    /// It is understood, and what was before stays.
+    fn unusable(why: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, why)
+    }
+
     fn conflict(why: String) -> Self {
         Self::new(StatusCode::CONFLICT, why)
     }
@@ -95,6 +114,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
         ApiQuestion::Me => me(api, visitor),
         ApiQuestion::OpenApi => OPEN_API.to_owned(),
         ApiQuestion::Status => json::object(&api.operator.running().await),
+        ApiQuestion::Settings => json::object(&json!({ "settings": api.operator.reloading.settings().await })),
         ApiQuestion::Queue(wanted) => {
             let ledger = api.operator.ledger().await?;
             json::object(&page::page(ledger.as_ref(), &wanted, api.operator.now()).await?)
@@ -136,6 +156,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
 async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
     let json = match order {
         ApiOrder::Act(wanted) => json::object(&act(api, wanted, visitor).await?),
+        ApiOrder::ActInEvents(wanted) => return act_in_events(api, wanted, visitor),
         ApiOrder::StartCheck(domain) => {
             let out = api.operator.pipeline().out.clone();
             let begun = api.checks.begin(&out.config, out.clock, domain, &visitor.name);
@@ -144,12 +165,26 @@ async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer
         }
         ApiOrder::CancelCheck(id) => json::object(&api.checks.cancel(&id).await.ok_or_else(ApiFault::not_found)?),
         ApiOrder::Suspend(suspension) => {
-            let order = SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..suspension });
+            let order = SuspensionOrder::Suspend(by_visitor(suspension, visitor));
             suspended_json(&suspended(api, order, visitor).await?)
         }
         ApiOrder::Resume { kind, name } => {
             suspended_json(&suspended(api, SuspensionOrder::Resume { kind, name }, visitor).await?)
         }
+        ApiOrder::Reload => {
+            let changes = Box::pin(api.operator.reloading.reload()).await;
+            json::list("changes", &changes.map_err(|refused| ApiFault::unusable(refused.to_string()))?)
+        }
+        ApiOrder::LogLevel { level, lasts } => {
+            json::object(&api.operator.log_level(&level, lasts).map_err(ApiFault::unusable)?)
+        }
+        ApiOrder::SendTlsReports(domain) => {
+            let sent = tls_reports::send_now(&api.operator.pipeline(), domain.as_ref()).await;
+            let sent = sent.map_err(|error| ApiFault::conflict(error.to_string()))?.into_iter();
+            let told = sent.map(|(report, state)| SentReport { report, state }).collect::<Vec<_>>();
+            json::list("reports", &told)
+        }
+        ApiOrder::Drain => return Ok(ApiAnswer::Replies(OrderReplies { replies: api.operator.drain(), place: None })),
     };
     Ok(ApiAnswer::Json(json))
 }
@@ -160,11 +195,43 @@ fn suspended_json(suspended: &[Suspension]) -> String {
 
 /// An order about what waits, where the role allows it.
 pub(super) async fn act(api: &Api, wanted: ActWanted, visitor: &Visitor) -> Result<acts::ActSum, ApiFault> {
-    let needs = needed_for(wanted.act);
-    if visitor.role < needs {
-        return Err(ApiFault::denied(needs));
+    RouteNeeds::Role(needed_for(wanted.act)).met_by(visitor)?;
+    acts::carry_out(&api.operator, wanted, visitor).await.map_err(ApiFault::conflict)
+}
+
+/// The same, told message by message.
+fn act_in_events(api: &Api, wanted: ActWanted, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
+    RouteNeeds::Role(needed_for(wanted.act)).met_by(visitor)?;
+    let place = match visitor.over() {
+        AskedOver::Network => Some(api.follower()?),
+        AskedOver::Socket => None,
+    };
+    Ok(ApiAnswer::Replies(OrderReplies { replies: acts::begin(&api.operator, wanted, visitor), place }))
+}
+
+/// With the name of whoever comes from elsewhere.
+fn by_visitor(suspension: Suspension, visitor: &Visitor) -> Suspension {
+    let by = match visitor.over() {
+        AskedOver::Network => Some(visitor.name.clone()),
+        AskedOver::Socket => None,
+    };
+    Suspension { by, ..suspension }
+}
+
+impl RouteNeeds {
+    /// Whether the visitor is that.
+    ///
+    /// # Errors
+    /// What the visitor would have to be.
+    pub(super) fn met_by(self, visitor: &Visitor) -> Result<(), ApiFault> {
+        match self {
+            Self::Role(needs) if visitor.role < needs => Err(ApiFault::denied(needs)),
+            Self::ThisHost if visitor.over() == AskedOver::Network => {
+                Err(ApiFault::new(StatusCode::FORBIDDEN, "this is asked over the control socket alone"))
+            }
+            Self::Role(_) | Self::ThisHost => Ok(()),
+        }
     }
-    acts::carry_out(&api.operator, wanted, &visitor.name).await.map_err(ApiFault::conflict)
 }
 
 /// Who is suspended, once that is done.
@@ -176,7 +243,7 @@ pub(super) async fn suspended(
     let resumes = matches!(order, SuspensionOrder::Resume { .. });
     let SuspendedNow { suspended, changed } = api.operator.suspended(order).await.map_err(ApiFault::conflict)?;
     if changed {
-        tracing::warn!(user = visitor.name, suspended = suspended.len(), "suspensions were changed at the admin port");
+        tracing::warn!(user = visitor.name, suspended = suspended.len(), "suspensions were changed by the operator");
     }
     if resumes && !changed { Err(ApiFault::not_found()) } else { Ok(suspended) }
 }
@@ -186,6 +253,7 @@ fn me(api: &Api, visitor: &Visitor) -> String {
         LoginProof::Token => "token",
         LoginProof::Session(_) => "session",
         LoginProof::Vouched => "proxy",
+        LoginProof::Socket(_) => "socket",
     };
     let csrf = visitor.form_subject().map(|of| api.sessions().form_token(&of));
     json::object(&json!({ "name": visitor.name, "role": visitor.role.word(), "by": proof, "csrf_token": csrf }))
@@ -196,7 +264,7 @@ async fn content(api: &Api, id: QueueId, visitor: &Visitor) -> Result<ApiAnswer,
     if ledger.message(id).await?.is_none() {
         return Err(ApiFault::not_found());
     }
-    acts::record_reading(&api.operator, id, &visitor.name).await.map_err(ApiFault::conflict)?;
+    acts::record_reading(&api.operator, id, visitor).await.map_err(ApiFault::conflict)?;
     let content = content::content(ledger.as_ref(), id, ContentPart::Whole).await?;
     content.map(ApiAnswer::Content).ok_or_else(ApiFault::not_found)
 }

@@ -1,5 +1,5 @@
 //! What the admin port gives to those who log in: `/api/v1` for programs (`question.rs`, `answer.rs`), and a page for
-//! people (`page/`).
+//! people (`page/`). The control socket gives the same `/api/v1` to the operator's commands (`local.rs`).
 //!
 //! Who asks is found out first (`visitor.rs`), then what is asked, then whether the one may have the other. All of it
 //! is bounded: few questions at once, each within its time, so that whoever looks cannot slow mail.
@@ -7,6 +7,7 @@
 mod acts;
 mod answer;
 mod checks;
+mod local;
 mod pace;
 mod page;
 mod question;
@@ -14,6 +15,7 @@ mod rates;
 mod sessions;
 mod summary;
 mod visitor;
+mod wanted;
 
 use crate::accept::logins::Logins;
 use crate::command::json;
@@ -21,7 +23,7 @@ use crate::service::admin::FurtherRoutes;
 use crate::service::admin::gate::AdminGate;
 use crate::service::admin::listener::AdminPeer;
 use crate::service::operator::Operator;
-use answer::{ApiAnswer, ApiFault, answer, fault_json};
+use answer::{ApiAnswer, ApiFault, OrderReplies, answer, fault_json};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -30,15 +32,16 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use checks::{CheckProgress, CheckState, Checks};
 use futures_util::stream;
+pub(super) use local::LocalApi;
 use pace::{PaceVerdict, VisitorPace};
-use question::{ApiRequest, QuestionFault, ROOT};
+use question::{AnswerForm, ApiRequest, QuestionFault, ROOT};
 use rates::Rates;
 use sessions::Sessions;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use summary::SummaryOfQueue;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use visitor::{FORM_TOKEN_FIELD, Visitor};
@@ -102,6 +105,16 @@ impl Api {
             places: Semaphore::new(AT_ONCE),
             followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
         })
+    }
+
+    /// A place for one who follows what happens.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn follower(&self) -> Result<OwnedSemaphorePermit, ApiFault> {
+        let place = Arc::clone(&self.followers).try_acquire_owned();
+        let many = "too many follow what happens: ask for it as a whole";
+        place.map_err(|_| ApiFault::new(StatusCode::TOO_MANY_REQUESTS, many))
     }
 
     fn rates(&self) -> MutexGuard<'_, Rates> {
@@ -172,7 +185,11 @@ async fn handled(api: &Api, request: Request) -> Response {
 }
 
 async fn by_interface(api: &Api, visit: &Visit) -> Response {
-    match asked(api, visit).await {
+    response_of(api, asked(api, visit).await)
+}
+
+fn response_of(api: &Api, answered: Result<ApiAnswer, ApiFault>) -> Response {
+    match answered {
         Ok(ApiAnswer::Json(json)) => json_response(StatusCode::OK, json),
         Ok(ApiAnswer::Begun(json)) => json_response(StatusCode::CREATED, json),
         Ok(ApiAnswer::Content(octets)) => {
@@ -181,6 +198,7 @@ async fn by_interface(api: &Api, visit: &Visit) -> Response {
             ([(header::CONTENT_TYPE, "application/octet-stream"), download], Body::from(octets)).into_response()
         }
         Ok(ApiAnswer::Events(progress)) => events(api, progress),
+        Ok(ApiAnswer::Replies(replies)) => order_events(replies),
         Err(fault) => refused(&fault),
     }
 }
@@ -192,12 +210,12 @@ async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, ApiFault> {
         path: visit.uri.path(),
         query: visit.uri.query().unwrap_or_default(),
         body: &visit.body,
+        form: AnswerForm::accepted(visit.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok())),
+        over: visitor.over(),
         now: api.operator.now(),
     };
     let route = request.route().map_err(fault_of)?;
-    if visitor.role < route.needs {
-        return Err(ApiFault::denied(route.needs));
-    }
+    route.needs.met_by(&visitor)?;
     if !visitor::only_looks(&visit.method) {
         let offered = visit.headers.get(FORM_TOKEN_FIELD).and_then(|value| value.to_str().ok());
         not_forged(api, visit, &visitor, offered.unwrap_or_default())?;
@@ -252,8 +270,9 @@ fn refused(fault: &ApiFault) -> Response {
 
 /// Each state of a check as an event, until it has ended.
 fn events(api: &Api, progress: watch::Receiver<CheckProgress>) -> Response {
-    let Ok(place) = Arc::clone(&api.followers).try_acquire_owned() else {
-        return refused(&ApiFault::new(StatusCode::TOO_MANY_REQUESTS, "too many follow a check: ask for it itself"));
+    let place = match api.follower() {
+        Ok(place) => place,
+        Err(fault) => return refused(&fault),
     };
     let coming = stream::unfold(Some((progress, place)), |following| async {
         let (mut progress, place) = following?;
@@ -261,6 +280,16 @@ fn events(api: &Api, progress: watch::Receiver<CheckProgress>) -> Response {
         let event = Event::default().event("progress").data(json::value(&now).to_string());
         let goes_on = now.state == CheckState::Running && progress.changed().await.is_ok();
         Some((Ok::<_, Infallible>(event), goes_on.then_some((progress, place))))
+    });
+    Sse::new(coming).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
+}
+
+/// What an order brings, as it comes.
+fn order_events(replies: OrderReplies) -> Response {
+    let OrderReplies { replies, place } = replies;
+    let coming = stream::unfold((replies, place), |(mut replies, place)| async {
+        let event = Event::default().event("order").data(json::line(&replies.recv().await?).trim_end());
+        Some((Ok::<_, Infallible>(event), (replies, place)))
     });
     Sse::new(coming).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
 }

@@ -1,10 +1,12 @@
 //! Who asks: by a token, by the cookie of a session, or by the word of a proxy; without I/O.
 
 use super::sessions::Sessions;
+use super::wanted::AskedOver;
 use crate::clock::Timestamp;
 use crate::config::AdminConfig;
 use crate::config::users::{User, UserRole, Users};
 use crate::service::admin::listener::{AdminPeer, AdminTransport};
+use crate::spool::event::Actor;
 use axum::http::{HeaderMap, Method, header};
 
 /// The cookie of a session in TLS: no other host and no other port can set it.
@@ -34,6 +36,8 @@ pub(super) enum LoginProof {
     Session(String),
     /// A proxy says so.
     Vouched,
+    /// The system says which user of this host has opened the control socket, where it says that.
+    Socket(Option<u32>),
 }
 
 /// What a request says of who asks.
@@ -112,10 +116,32 @@ fn of(user: &User, proof: LoginProof) -> Option<Visitor> {
 }
 
 impl Visitor {
+    /// Somebody who has opened the control socket, which its owner and root alone can.
+    pub(super) fn here(uid: Option<u32>) -> Self {
+        let name = uid.map_or_else(|| "somebody on this host".to_owned(), |uid| format!("user id {uid}"));
+        Self { name, role: UserRole::Operator, proof: LoginProof::Socket(uid) }
+    }
+
+    /// Over what this visitor asks.
+    pub(super) const fn over(&self) -> AskedOver {
+        match self.proof {
+            LoginProof::Token | LoginProof::Session(_) | LoginProof::Vouched => AskedOver::Network,
+            LoginProof::Socket(_) => AskedOver::Socket,
+        }
+    }
+
+    /// As histories name whoever did something.
+    pub(super) fn actor(&self, reason: Option<&str>) -> Actor {
+        match self.proof {
+            LoginProof::Token | LoginProof::Session(_) | LoginProof::Vouched => Actor::user(&self.name, reason),
+            LoginProof::Socket(uid) => Actor::process(uid, reason),
+        }
+    }
+
     /// What the form token of this visitor is made of; none where none is needed.
     pub(super) fn form_subject(&self) -> Option<String> {
         match &self.proof {
-            LoginProof::Token => None,
+            LoginProof::Token | LoginProof::Socket(_) => None,
             LoginProof::Session(session) => Some(format!("session {session}")),
             LoginProof::Vouched => Some(format!("vouched {}", self.name)),
         }

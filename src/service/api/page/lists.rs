@@ -6,8 +6,8 @@ use crate::command::incidents;
 use crate::config::users::UserRole;
 use crate::policy::exceptions::Exception;
 use crate::service::api::answer::{self, ApiFault};
-use crate::service::api::question::{suspended_kind, suspension};
 use crate::service::api::visitor::Visitor;
+use crate::service::api::wanted::{AskedOver, SuspensionBody, suspended_kind};
 use crate::service::api::{Api, Visit};
 use crate::service::suspensions::SuspensionOrder;
 use crate::spool::incident::Incident;
@@ -148,8 +148,9 @@ pub(super) async fn suspend(api: &Api, visit: &Visit, visitor: &Visitor, form: &
     needs(visitor, UserRole::Operator)?;
     let kind = suspended_kind(form.one("kind"));
     let kind = kind.ok_or_else(|| ApiFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
-    let wanted = suspension(kind, form.one("name"), form.one("reason"), Some(form.one("for")), api.operator.now());
-    let fault = match wanted {
+    let text = |name: &str| form.one(name).to_owned();
+    let asked = SuspensionBody { kind, name: text("name"), reason: text("reason"), lasts: Some(text("for")) };
+    let fault = match asked.suspension(AskedOver::Network, api.operator.now()) {
         Err(why) => why,
         Ok(wanted) => {
             let order = SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..wanted });

@@ -7,8 +7,9 @@ use crate::command::queue::Filter;
 use crate::command::queue::list::{QueueLine, WaitingRecipient};
 use crate::command::queue::page::{self, QueuePage};
 use crate::service::api::answer::{self, ApiFault};
-use crate::service::api::question::{ActScope, needed_for, page_wanted, wanted};
+use crate::service::api::question::page_wanted;
 use crate::service::api::visitor::Visitor;
+use crate::service::api::wanted::{ActScope, ActWanted, AskedOver, needed_for, wanted};
 use crate::service::api::{Api, Visit};
 use crate::spool::event::Act;
 use crate::spool::ledger::MessageState;
@@ -164,7 +165,8 @@ pub(super) async fn act(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form
         news.fault = Some(f.w.choose_some.to_owned());
         return shown_page(api, f, visitor, news).await;
     }
-    match wanted(act, filter, ActScope::Named, Some(form.one("reason").to_owned())) {
+    let order = ActWanted { act, filter, reason: Some(form.one("reason").to_owned()) };
+    match wanted(order, ActScope::Named, AskedOver::Network) {
         Err(why) => news.fault = Some(why),
         Ok(wanted) => match answer::act(api, wanted, visitor).await {
             Err(fault) if fault.status == StatusCode::CONFLICT => news.fault = Some(shown(&fault.why)),
