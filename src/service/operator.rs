@@ -62,8 +62,8 @@ impl Operator {
     }
 
     /// Who is suspended once the order is carried out.
-    pub(super) async fn suspended(&self, order: SuspensionOrder) -> Result<SuspendedNow, String> {
-        suspensions::order(self.reloading.service(), &order, self.now()).await
+    pub(super) async fn suspended(&self, order: SuspensionOrder, by: &str) -> Result<SuspendedNow, String> {
+        suspensions::order(self.reloading.service(), &order, by, self.now()).await
     }
 
     /// Says more or less in the log, for a time or until that is changed again.

@@ -168,6 +168,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     let api = Arc::new(api);
     let _first = further.set(api::routes(Arc::clone(&api)));
     tokio::spawn(api::count(Arc::clone(&api), stop.clone()));
+    tokio::spawn(api::watch_paths(Arc::clone(&api), stop.clone()));
     tokio::spawn(gate::watch(gate, stop.clone()));
     tokio::spawn(control::run(LocalApi::new(api), control, stop.clone()));
     look_after(&service, spool_config, &stop);

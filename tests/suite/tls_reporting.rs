@@ -1,6 +1,7 @@
 //! A day of mail, and the reports on TLS about it: what domains that ask for it are told, by mail and by HTTPS, and
 //! what becomes of reports that nobody takes (RFC 8460 §3, §4, §5).
 
+use crate::http::http_here;
 use crate::relay::{World, lab, says, until};
 use crate::tls_report::document;
 use dane_relay::clock::Clock;
@@ -95,6 +96,15 @@ fn sections(document: &Value) -> Vec<String> {
     document["policies"].as_array().unwrap().iter().map(section).collect()
 }
 
+/// The report that the interface gives to whoever asks.
+async fn as_counted(world: &World, domain: &str, day: ReportDay) -> Value {
+    let request = format!("GET /api/v1/tls-reports/{domain}/{day}");
+    let said = http_here(&world.spool_config().path, &request, &[], "").await;
+    let kept = format!("attachment; filename=\"{domain}_{day}.json\"");
+    assert_eq!(said.fields("content-disposition"), [kept.as_str()], "{said:?}");
+    said.json()
+}
+
 /// The sessions of both, those that succeeded and those that failed.
 async fn metric_and_ledger_agree(world: &World, metrics: &BTreeMap<String, f64>, [from, to]: [ReportDay; 2]) {
     let rows = ledger(world).await.tls_reports(from, to, 100).await.unwrap();
@@ -144,6 +154,7 @@ async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
         let domain = head.split("TLS-Report-Domain: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
         assert!(head.contains(id), "{head}");
         assert!(head.contains("TLS-Required: No\r\n"), "{head}");
+        assert_eq!(as_counted(&world, &domain, day).await, document, "who looks later sees what went out");
         told.insert(domain, sections(&document));
     }
     assert_eq!(told["good.test"], ["tlsa mx.good.test: 3 ok, 0 failed []"]);

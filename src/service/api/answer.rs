@@ -2,15 +2,16 @@
 
 use super::Api;
 use super::acts;
+use super::domain::known;
 use super::question::{ApiQuestion, RouteNeeds};
 use super::summary::CountedQueue;
 use super::visitor::{LoginProof, Visitor};
 use super::wanted::{ActWanted, ApiOrder, AskedOver, needed_for};
-use crate::accept::suspended::Suspension;
+use crate::accept::suspended::{Suspension, SuspensionRecord};
 use crate::check::posture;
 use crate::clock::Timestamp;
 use crate::command::content::{self, ContentPart};
-use crate::command::queue::page;
+use crate::command::queue::page::{self, MOST_SORTED, PageError, PageOrder, PageWanted, QueuePage};
 use crate::command::queue::summary::QueueSummary;
 use crate::command::tls_reports::SentReport;
 use crate::command::{incidents, json, policy_list, why};
@@ -18,11 +19,12 @@ use crate::config::Config;
 use crate::config::users::UserRole;
 use crate::envelope::QueueId;
 use crate::pipeline::Pipeline;
+use crate::report::tls::TlsReportDocument;
 use crate::service::order::OrderEvent;
 use crate::service::suspensions::{SuspendedNow, SuspensionOrder};
-use crate::service::tls_reports;
+use crate::service::tls_reports::{self, preview};
 use crate::spool::ledger::LedgerError;
-use crate::spool::tls_session::ReportDay;
+use crate::spool::tls_session::{ReportDay, TlsReportId};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
@@ -37,6 +39,8 @@ use super::checks::CheckProgress;
 const OPEN_API: &str = include_str!("../../../deploy/openapi.json");
 /// Rows about reports on TLS.
 const MOST_REPORTS: usize = 1_000;
+/// How long an answer of the DNS may be waited for.
+const LOOKING_UP: Duration = Duration::from_secs(3);
 /// How long a count of what waits may be waited for.
 const COUNTING: Duration = Duration::from_secs(2);
 
@@ -46,12 +50,22 @@ pub(super) enum ApiAnswer {
     Json(String),
     /// JSON about something that has begun.
     Begun(String),
-    /// The content of a message.
-    Content(Bytes),
+    /// A file, which no browser shows as a page.
+    File(ApiFile),
     /// The progress of a check, as it comes.
     Events(watch::Receiver<CheckProgress>),
     /// What an order has brought so far, as it comes.
     Replies(OrderReplies),
+}
+
+/// A file to be kept.
+pub(super) struct ApiFile {
+    /// Its media type.
+    pub(super) kind: &'static str,
+    /// The name that is proposed for it; of our own words and those of domains alone.
+    pub(super) name: String,
+    /// What is in it.
+    pub(super) octets: Bytes,
 }
 
 /// What is told of an order while it is carried out.
@@ -60,6 +74,13 @@ pub(super) struct OrderReplies {
     pub(super) replies: mpsc::Receiver<OrderEvent>,
     /// Given back at the end; users of this host need none.
     pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// Who is suspended, and who did that.
+#[derive(Serialize)]
+struct SuspensionsShown<'a> {
+    suspended: &'a [Suspension],
+    records: &'a [SuspensionRecord],
 }
 
 /// What waited at a moment.
@@ -115,10 +136,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
         ApiQuestion::OpenApi => OPEN_API.to_owned(),
         ApiQuestion::Status => json::object(&api.operator.running().await),
         ApiQuestion::Settings => json::object(&json!({ "settings": api.operator.reloading.settings().await })),
-        ApiQuestion::Queue(wanted) => {
-            let ledger = api.operator.ledger().await?;
-            json::object(&page::page(ledger.as_ref(), &wanted, api.operator.now()).await?)
-        }
+        ApiQuestion::Queue(wanted) => json::object(&queue_page(api, &wanted).await?),
         ApiQuestion::Summary => match api.summary.counted(&api.operator, COUNTING).await {
             Some(CountedQueue { at, summary }) => json::object(&CountedAnswer { at, summary: &summary }),
             None => return Err(ApiFault::new(StatusCode::SERVICE_UNAVAILABLE, "it is being counted: ask again")),
@@ -136,6 +154,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
             let known = blocking(api, move |config| posture::view::show(config, &domain)).await?;
             json::object(&known.ok_or_else(ApiFault::not_found)?)
         }
+        ApiQuestion::DomainView(domain) => json::object(&Box::pin(known(api, &domain, LOOKING_UP)).await?),
         ApiQuestion::Exceptions => json::object(&api.operator.pipeline().out.exceptions_now()),
         ApiQuestion::Policies => json::list("policies", &policies(api).await?),
         ApiQuestion::TlsReports => {
@@ -143,6 +162,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
             let rows = api.operator.ledger().await?.tls_reports(first, last, MOST_REPORTS).await?;
             json::list("reports", &rows)
         }
+        ApiQuestion::TlsReportOf(id) => return tls_report_file(api, &id).await,
         ApiQuestion::Checks => json::list("checks", &api.checks.all()),
         ApiQuestion::Check(id) => json::object(&*followed(api, &id)?.borrow()),
         ApiQuestion::CheckEvents(id) => return Ok(ApiAnswer::Events(followed(api, &id)?)),
@@ -189,8 +209,9 @@ async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer
     Ok(ApiAnswer::Json(json))
 }
 
-fn suspended_json(suspended: &[Suspension]) -> String {
-    json::list("suspended", &suspended)
+fn suspended_json(now: &SuspendedNow) -> String {
+    let SuspendedNow { suspended, records, .. } = now;
+    json::object(&SuspensionsShown { suspended, records })
 }
 
 /// An order about what waits, where the role allows it.
@@ -235,17 +256,17 @@ impl RouteNeeds {
 }
 
 /// Who is suspended, once that is done.
-pub(super) async fn suspended(
-    api: &Api,
-    order: SuspensionOrder,
-    visitor: &Visitor,
-) -> Result<Vec<Suspension>, ApiFault> {
+pub(super) async fn suspended(api: &Api, order: SuspensionOrder, visitor: &Visitor) -> Result<SuspendedNow, ApiFault> {
     let resumes = matches!(order, SuspensionOrder::Resume { .. });
-    let SuspendedNow { suspended, changed } = api.operator.suspended(order).await.map_err(ApiFault::conflict)?;
-    if changed {
-        tracing::warn!(user = visitor.name, suspended = suspended.len(), "suspensions were changed by the operator");
+    let now = api.operator.suspended(order, &visitor.name).await.map_err(ApiFault::conflict)?;
+    if now.changed {
+        tracing::warn!(
+            user = visitor.name,
+            suspended = now.suspended.len(),
+            "suspensions were changed by the operator"
+        );
     }
-    if resumes && !changed { Err(ApiFault::not_found()) } else { Ok(suspended) }
+    if resumes && !now.changed { Err(ApiFault::not_found()) } else { Ok(now) }
 }
 
 fn me(api: &Api, visitor: &Visitor) -> String {
@@ -266,7 +287,24 @@ async fn content(api: &Api, id: QueueId, visitor: &Visitor) -> Result<ApiAnswer,
     }
     acts::record_reading(&api.operator, id, visitor).await.map_err(ApiFault::conflict)?;
     let content = content::content(ledger.as_ref(), id, ContentPart::Whole).await?;
-    content.map(ApiAnswer::Content).ok_or_else(ApiFault::not_found)
+    let file = |octets| ApiFile { kind: "application/octet-stream", name: "message.eml".to_owned(), octets };
+    content.map(file).map(ApiAnswer::File).ok_or_else(ApiFault::not_found)
+}
+
+async fn tls_report_file(api: &Api, id: &TlsReportId) -> Result<ApiAnswer, ApiFault> {
+    let document = tls_report(api, id).await?.ok_or_else(ApiFault::not_found)?;
+    let (name, octets) = (format!("{}_{}.json", id.domain, id.day), Bytes::from(document.json()));
+    Ok(ApiAnswer::File(ApiFile { kind: "application/tlsrpt+json", name, octets }))
+}
+
+/// The report on TLS to a domain about a day, as it is made of what is counted.
+///
+/// # Errors
+/// When that cannot be read, or the configuration does not say who reports.
+pub(super) async fn tls_report(api: &Api, id: &TlsReportId) -> Result<Option<TlsReportDocument>, ApiFault> {
+    let (out, ledger) = (api.operator.pipeline().out.clone(), api.operator.ledger().await?);
+    let document = preview::of_day(&out, ledger.as_ref(), id).await;
+    document.map_err(|error| ApiFault::conflict(error.to_string()))
 }
 
 /// The policies that are kept.
@@ -284,6 +322,29 @@ pub(super) async fn blocking<T: Send + 'static>(
     let pipeline: Arc<Pipeline> = api.operator.pipeline();
     let done = tokio::task::spawn_blocking(move || read(&pipeline.out.config)).await;
     done.map_err(|bug| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, bug.to_string()))
+}
+
+/// A page of what waits. Where more waits than is sorted, that is known without a look at it.
+///
+/// # Errors
+/// When the ledger cannot be read, or too much waits for this order.
+pub(super) async fn queue_page(api: &Api, wanted: &PageWanted) -> Result<QueuePage, PageError> {
+    let waiting = api.operator.pipeline().spool.stats().queued_messages;
+    match wanted.order {
+        PageOrder::By(..) if waiting > MOST_SORTED as u64 => Err(PageError::TooManyToSort),
+        PageOrder::Age(_) | PageOrder::By(..) => {
+            page::page(api.operator.ledger().await?.as_ref(), wanted, api.operator.now()).await
+        }
+    }
+}
+
+impl From<PageError> for ApiFault {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Ledger(error) => error.into(),
+            PageError::TooManyToSort => Self::unusable(error.to_string()),
+        }
+    }
 }
 
 fn followed(api: &Api, id: &str) -> Result<watch::Receiver<CheckProgress>, ApiFault> {

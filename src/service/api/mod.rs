@@ -7,9 +7,11 @@
 mod acts;
 mod answer;
 mod checks;
+mod domain;
 mod local;
 mod pace;
 mod page;
+mod paths;
 mod question;
 mod rates;
 mod sessions;
@@ -23,7 +25,7 @@ use crate::service::admin::FurtherRoutes;
 use crate::service::admin::gate::AdminGate;
 use crate::service::admin::listener::AdminPeer;
 use crate::service::operator::Operator;
-use answer::{ApiAnswer, ApiFault, OrderReplies, answer, fault_json};
+use answer::{ApiAnswer, ApiFault, ApiFile, OrderReplies, answer, fault_json};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -31,9 +33,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use checks::{CheckProgress, CheckState, Checks};
+use domain::DomainLookUps;
 use futures_util::stream;
 pub(super) use local::LocalApi;
 use pace::{PaceVerdict, VisitorPace};
+use paths::{BrokenPath, BrokenPaths};
 use question::{AnswerForm, ApiRequest, QuestionFault, ROOT};
 use rates::Rates;
 use sessions::Sessions;
@@ -78,10 +82,12 @@ pub(super) struct Api {
     operator: Arc<Operator>,
     gate: Arc<AdminGate>,
     checks: Arc<Checks>,
+    look_ups: DomainLookUps,
     summary: SummaryOfQueue,
     sessions: Mutex<Sessions>,
     logins: Logins,
     rates: Mutex<Rates>,
+    broken_paths: Mutex<BrokenPaths>,
     pace: Mutex<VisitorPace>,
     places: Semaphore,
     followers: Arc<Semaphore>,
@@ -97,10 +103,12 @@ impl Api {
             operator,
             gate,
             checks: Arc::new(Checks::new(stop)),
+            look_ups: DomainLookUps::default(),
             summary: SummaryOfQueue::default(),
             sessions: Mutex::new(Sessions::new()?),
             logins: Logins::default(),
             rates: Mutex::default(),
+            broken_paths: Mutex::default(),
             pace: Mutex::default(),
             places: Semaphore::new(AT_ONCE),
             followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
@@ -119,6 +127,13 @@ impl Api {
 
     fn rates(&self) -> MutexGuard<'_, Rates> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The paths to the DNS that are in trouble now, and since when.
+    fn broken_paths(&self) -> Vec<BrokenPath> {
+        let troubled = paths::troubled(&self.operator.pipeline().out.dns);
+        let mut known = self.broken_paths.lock().unwrap_or_else(PoisonError::into_inner);
+        known.seen(troubled, self.operator.now())
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -147,6 +162,17 @@ pub(super) async fn count(api: Arc<Api>, stop: CancellationToken) {
     let _stopped = stop.run_until_cancelled(counting).await;
 }
 
+/// Looks which paths to the DNS are broken, until the stop: since when is then known also where nobody looks at a page.
+pub(super) async fn watch_paths(api: Arc<Api>, stop: CancellationToken) {
+    let watching = async {
+        loop {
+            tokio::time::sleep(paths::LOOK_EVERY).await;
+            let _remembered = api.broken_paths();
+        }
+    };
+    let _stopped = stop.run_until_cancelled(watching).await;
+}
+
 /// Answers what the admin port itself does not.
 pub(super) fn routes(api: Arc<Api>) -> FurtherRoutes {
     Arc::new(move |request| {
@@ -170,6 +196,8 @@ async fn handled(api: &Api, request: Request) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (parts, body) = request.into_parts();
+    let transport = visitor::transport(&parts.headers, peer, &api.operator.pipeline().out.config.admin);
+    let peer = AdminPeer { transport, ..peer };
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
     let visit = Visit { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body };
     let answering = async {
@@ -192,10 +220,9 @@ fn response_of(api: &Api, answered: Result<ApiAnswer, ApiFault>) -> Response {
     match answered {
         Ok(ApiAnswer::Json(json)) => json_response(StatusCode::OK, json),
         Ok(ApiAnswer::Begun(json)) => json_response(StatusCode::CREATED, json),
-        Ok(ApiAnswer::Content(octets)) => {
-            // Nobody's browser shows it as a page.
-            let download = (header::CONTENT_DISPOSITION, "attachment; filename=\"message.eml\"");
-            ([(header::CONTENT_TYPE, "application/octet-stream"), download], Body::from(octets)).into_response()
+        Ok(ApiAnswer::File(ApiFile { kind, name, octets })) => {
+            let download = (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\""));
+            ([(header::CONTENT_TYPE, kind.to_owned()), download], Body::from(octets)).into_response()
         }
         Ok(ApiAnswer::Events(progress)) => events(api, progress),
         Ok(ApiAnswer::Replies(replies)) => order_events(replies),

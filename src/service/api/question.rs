@@ -9,6 +9,7 @@ use crate::command::queue::page::{self, MOST_OF_PAGE, PageWanted};
 use crate::config::users::UserRole;
 use crate::envelope::QueueId;
 use crate::smtp::address::Domain;
+use crate::spool::tls_session::{ReportDay, TlsReportId};
 use serde::Deserialize;
 
 /// Where the interface begins.
@@ -51,6 +52,8 @@ pub(super) enum ApiQuestion {
     Posture,
     /// One of them.
     PostureOf(Domain),
+    /// What is known of a domain, watched or not.
+    DomainView(Domain),
     /// The operator's weakenings.
     Exceptions,
     /// Who is suspended.
@@ -59,6 +62,8 @@ pub(super) enum ApiQuestion {
     Policies,
     /// What became of the reports on TLS.
     TlsReports,
+    /// The report on TLS to a domain about a day.
+    TlsReportOf(TlsReportId),
     /// The checks that run or have ended lately.
     Checks,
     /// One of them.
@@ -121,12 +126,14 @@ pub(super) const ROUTES: &[ApiRoute] = &[
     route("GET", "incidents", UserRole::Look),
     route("GET", "posture", UserRole::Look),
     route("GET", "posture/{}", UserRole::Look),
+    route("GET", "domains/{}", UserRole::Look),
     route("GET", "exceptions", UserRole::Look),
     route("GET", "suspensions", UserRole::Look),
     route("POST", "suspensions", UserRole::Operator),
     route("DELETE", "suspensions", UserRole::Operator),
     route("GET", "policies", UserRole::Look),
     route("GET", "tls-reports", UserRole::Look),
+    route("GET", "tls-reports/{}/{}", UserRole::Look),
     route("POST", "acts", UserRole::HelpDesk),
     route("GET", "checks", UserRole::Look),
     route("POST", "checks", UserRole::HelpDesk),
@@ -212,12 +219,17 @@ impl ApiRequest<'_> {
             ("GET", "incidents") => ApiQuestion::Incidents,
             ("GET", "posture") => ApiQuestion::Posture,
             ("GET", "posture/{}") => ApiQuestion::PostureOf(domain(name)?),
+            ("GET", "domains/{}") => ApiQuestion::DomainView(domain(name)?),
             ("GET", "exceptions") => ApiQuestion::Exceptions,
             ("GET", "suspensions") => ApiQuestion::Suspensions,
             ("DELETE", "suspensions") => ApiQuestion::Order(self.resume()?),
             ("GET", "policies") => ApiQuestion::Policies,
             ("GET", "tls-reports") => ApiQuestion::TlsReports,
             ("POST", _) => ApiQuestion::Order(self.order(route)?),
+            ("GET", "tls-reports/{}/{}") => {
+                let day = words.get(2).copied().unwrap_or_default();
+                ApiQuestion::TlsReportOf(TlsReportId { day: report_day(day)?, domain: domain(name)?.to_string() })
+            }
             ("GET", "checks") => ApiQuestion::Checks,
             ("GET", "checks/{}") => ApiQuestion::Check(name.to_owned()),
             ("DELETE", "checks/{}") => ApiQuestion::Order(ApiOrder::CancelCheck(name.to_owned())),
@@ -299,7 +311,7 @@ pub(super) fn page_wanted(query: &str) -> Result<PageWanted, String> {
             _ => filter = filter.with(&name, value.trim()).map_err(|why| format!("{name}: {why}"))?,
         }
     }
-    Ok(PageWanted { filter, from: page::from_words(sort.as_deref(), after.as_deref())?, limit })
+    Ok(PageWanted { filter, order: page::from_words(sort.as_deref(), after.as_deref())?, limit })
 }
 
 /// Names and values of a query or a form.
@@ -318,6 +330,10 @@ fn queue_id(text: &str) -> Result<QueueId, QuestionFault> {
 
 fn domain(text: &str) -> Result<Domain, QuestionFault> {
     text.parse().map_err(|_| malformed("that is no domain"))
+}
+
+fn report_day(text: &str) -> Result<ReportDay, QuestionFault> {
+    ReportDay::try_from(text.to_owned()).map_err(|_| malformed("write a day such as 2026-11-21"))
 }
 
 fn malformed(why: &str) -> QuestionFault {
@@ -353,8 +369,8 @@ mod tests {
     #[test]
     fn every_way_leads_to_a_question() {
         for route in ROUTES {
-            let path =
-                route.path.replace("{}", if route.path.contains("content") { "0000000000001" } else { "a.example" });
+            let path = route.path.replace("/{}/{}", "/a.example/2026-11-21");
+            let path = path.replace("{}", if route.path.contains("content") { "0000000000001" } else { "a.example" });
             let query = match (route.method, route.path) {
                 ("GET", "messages") => "?subject=x",
                 ("DELETE", "suspensions") => "?kind=user&name=eve",
@@ -382,12 +398,14 @@ mod tests {
         for (target, words) in [
             ("/api/v1/queue?limit=0", "from 1 to 500"),
             ("/api/v1/queue?limit=501", "from 1 to 500"),
-            ("/api/v1/queue?sort=size", "oldest or newest"),
+            ("/api/v1/queue?sort=colour", "oldest, newest, domain"),
+            ("/api/v1/queue?sort=size&after=1795261468000-0000000000001", "next"),
             ("/api/v1/queue?after=x", "next"),
             ("/api/v1/queue?cause=nonsense", "no such cause"),
             ("/api/v1/queue?colour=red", "colour: there is no such condition"),
             ("/api/v1/messages", "write a queue id"),
             ("/api/v1/posture/a%20b", "no domain"),
+            ("/api/v1/tls-reports/a.example/tomorrow", "a day such as"),
         ] {
             let QuestionFault::Malformed(why) = fault("GET", target, "") else { panic!("{target}") };
             assert!(why.contains(words), "{target}: {why}");

@@ -5,7 +5,7 @@ use super::{Form, Frame, in_address, made, pairs, shown};
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::command::queue::list::{QueueLine, WaitingRecipient};
-use crate::command::queue::page::{self, QueuePage};
+use crate::command::queue::page::{PageError, QueuePage};
 use crate::service::api::answer::{self, ApiFault};
 use crate::service::api::question::page_wanted;
 use crate::service::api::visitor::Visitor;
@@ -96,7 +96,14 @@ async fn shown_page(api: &Api, f: Frame, visitor: &Visitor, news: QueueNews) -> 
     let QueueNews { query, mut fault, done } = news;
     let form = Form(pairs(&query));
     let found = match page_wanted(&query) {
-        Ok(wanted) => page::page(api.operator.ledger().await?.as_ref(), &wanted, api.operator.now()).await?,
+        Ok(wanted) => match answer::queue_page(api, &wanted).await {
+            Ok(page) => page,
+            Err(why @ PageError::TooManyToSort) => {
+                fault = Some(shown(&why.to_string()));
+                QueuePage::default()
+            }
+            Err(PageError::Ledger(error)) => return Err(error.into()),
+        },
         Err(why) => {
             fault = Some(shown(&why));
             QueuePage::default()
@@ -135,7 +142,7 @@ fn row(line: &QueueLine, now: Timestamp, w: &PageWords) -> QueueRow {
         id: line.id.to_string(),
         age: span(line.age_s),
         next,
-        tries: line.recipients.iter().map(|waiting| waiting.tries).max().unwrap_or_default(),
+        tries: line.tries(),
         cause: first.map_or("", WaitingRecipient::word),
         detail: first.and_then(|first| first.detail.as_deref()).map(shown),
         to: if others == 0 { shown(to) } else { format!("{} +{others}", shown(to)) },
