@@ -4,6 +4,7 @@ use super::Api;
 use super::acts;
 use super::domain::known;
 use super::question::{ApiQuestion, RouteNeeds};
+pub(super) use super::reading::{ApiFault, blocking, policies};
 use super::summary::CountedQueue;
 use super::visitor::{LoginProof, Visitor};
 use super::wanted::{ActWanted, ApiOrder, AskedOver, needed_for};
@@ -14,22 +15,17 @@ use crate::command::content::{self, ContentPart};
 use crate::command::queue::page::{self, MOST_SORTED, PageError, PageOrder, PageWanted, QueuePage};
 use crate::command::queue::summary::QueueSummary;
 use crate::command::tls_reports::SentReport;
-use crate::command::{incidents, json, policy_list, why};
-use crate::config::Config;
-use crate::config::users::UserRole;
+use crate::command::{incidents, json, why};
 use crate::envelope::QueueId;
-use crate::pipeline::Pipeline;
 use crate::report::tls::TlsReportDocument;
 use crate::service::order::OrderEvent;
 use crate::service::suspensions::{SuspendedNow, SuspensionOrder};
 use crate::service::tls_reports::{self, preview};
-use crate::spool::ledger::LedgerError;
 use crate::spool::tls_session::{ReportDay, TlsReportId};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
@@ -89,44 +85,6 @@ struct CountedAnswer<'a> {
     at: Timestamp,
     #[serde(flatten)]
     summary: &'a QueueSummary,
-}
-
-/// Why there is none.
-#[derive(Debug)]
-pub(super) struct ApiFault {
-    /// As a status of HTTP.
-    pub(super) status: StatusCode,
-    /// The fault in words.
-    pub(super) why: String,
-}
-
-impl ApiFault {
-    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
-        Self { status, why: why.into() }
-    }
-
-    pub(super) fn denied(needs: UserRole) -> Self {
-        Self::new(StatusCode::FORBIDDEN, format!("this needs the role {}", needs.word()))
-    }
-
-    /// It is understood, and what was before stays.
-    fn unusable(why: String) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, why)
-    }
-
-    fn conflict(why: String) -> Self {
-        Self::new(StatusCode::CONFLICT, why)
-    }
-
-    fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such thing")
-    }
-}
-
-impl From<LedgerError> for ApiFault {
-    fn from(error: LedgerError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    }
 }
 
 /// Answers; the role for the way has been looked at.
@@ -305,23 +263,6 @@ pub(super) async fn tls_report(api: &Api, id: &TlsReportId) -> Result<Option<Tls
     let (out, ledger) = (api.operator.pipeline().out.clone(), api.operator.ledger().await?);
     let document = preview::of_day(&out, ledger.as_ref(), id).await;
     document.map_err(|error| ApiFault::conflict(error.to_string()))
-}
-
-/// The policies that are kept.
-pub(super) async fn policies(api: &Api) -> Result<Vec<policy_list::KeptPolicy>, ApiFault> {
-    let now = api.operator.now();
-    let read = blocking(api, move |config| policy_list::list(config, now).map_err(|fault| fault.to_string())).await?;
-    read.map_err(|why| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, why))
-}
-
-/// What is read from small files of the spool.
-pub(super) async fn blocking<T: Send + 'static>(
-    api: &Api,
-    read: impl FnOnce(&Config) -> T + Send + 'static,
-) -> Result<T, ApiFault> {
-    let pipeline: Arc<Pipeline> = api.operator.pipeline();
-    let done = tokio::task::spawn_blocking(move || read(&pipeline.out.config)).await;
-    done.map_err(|bug| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, bug.to_string()))
 }
 
 /// A page of what waits. Where more waits than is sorted, that is known without a look at it.

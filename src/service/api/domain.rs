@@ -5,8 +5,8 @@
 //! come so far. Bounded: few domains are looked up at once, and few are remembered, for a minute.
 
 use super::Api;
-use super::answer::{ApiFault, blocking, policies};
 use super::checks::{CheckState, Checks};
+use super::reading::{ApiFault, blocking, policies};
 use crate::check::CauseRow;
 use crate::check::posture::store::WatchedDomain;
 use crate::check::posture::view;

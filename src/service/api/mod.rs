@@ -14,6 +14,7 @@ mod page;
 mod paths;
 mod question;
 mod rates;
+mod reading;
 mod sessions;
 mod summary;
 mod visitor;

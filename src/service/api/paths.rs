@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_broken_since_it_was_first_seen_so_and_begins_anew_after_it_was_well() {
+    fn a_path_is_broken_since_it_was_first_seen_so_and_begins_again_after_it_was_well() {
         let (mut broken, at) = (BrokenPaths::default(), |s: i64| Timestamp(1_795_261_468_000 + s * 1_000));
         let mut seen = |paths: &[&str], s: i64| {
             let found = broken.seen(paths.iter().map(ToString::to_string).collect(), at(s));

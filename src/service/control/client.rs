@@ -73,7 +73,7 @@ pub struct ControlClient {
 }
 
 /// A question.
-struct Asking<'a> {
+struct ControlQuestion<'a> {
     method: Method,
     /// Below `/api/v1/`.
     target: &'a str,
@@ -81,7 +81,7 @@ struct Asking<'a> {
     accept: &'static str,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> ControlQuestion<'a> {
     const fn get(target: &'a str) -> Self {
         Self { method: Method::GET, target, body: None, accept: "application/json" }
     }
@@ -92,7 +92,7 @@ impl<'a> Asking<'a> {
 }
 
 /// An answer, as long as its connection is there.
-struct Answered {
+struct ControlAnswer {
     response: Response<Incoming>,
     _connection: AbortOnDropHandle<()>,
 }
@@ -134,7 +134,7 @@ impl ControlClient {
     /// # Errors
     /// When none runs, or it cannot be asked.
     pub async fn status(&self) -> Result<Running, AskError> {
-        self.whole(Asking::get("status")).await
+        self.whole(ControlQuestion::get("status")).await
     }
 
     /// Which configuration is in force.
@@ -142,7 +142,7 @@ impl ControlClient {
     /// # Errors
     /// When none runs, or it cannot be asked.
     pub async fn settings(&self) -> Result<Settings, AskError> {
-        self.whole::<SettingsAnswer>(Asking::get("settings")).await.map(|answer| answer.settings)
+        self.whole::<SettingsAnswer>(ControlQuestion::get("settings")).await.map(|answer| answer.settings)
     }
 
     /// Lets it take over the configuration as it is in its file now. Gives what is different.
@@ -150,7 +150,7 @@ impl ControlClient {
     /// # Errors
     /// When it cannot be used, none runs, or it cannot be asked.
     pub async fn reload(&self) -> Result<Vec<KeyChange>, AskError> {
-        self.whole::<ChangesAnswer>(Asking::post("reload", json!({}))).await.map(|answer| answer.changes)
+        self.whole::<ChangesAnswer>(ControlQuestion::post("reload", json!({}))).await.map(|answer| answer.changes)
     }
 
     /// Lets it say more or less in its log, for a time or until that is changed again.
@@ -159,7 +159,7 @@ impl ControlClient {
     /// When that is no level, none runs, or it cannot be asked.
     pub async fn log_level(&self, level: &str, lasts: Option<Duration>) -> Result<LogLevel, AskError> {
         let lasts = lasts.map(|lasts| humantime::format_duration(lasts).to_string());
-        self.whole(Asking::post("log-level", json!({ "level": level, "for": lasts }))).await
+        self.whole(ControlQuestion::post("log-level", json!({ "level": level, "for": lasts }))).await
     }
 
     /// Who is suspended.
@@ -167,7 +167,7 @@ impl ControlClient {
     /// # Errors
     /// When none runs, or it cannot be asked.
     pub async fn suspended(&self) -> Result<Vec<Suspension>, AskError> {
-        self.whole::<SuspendedAnswer>(Asking::get("suspensions")).await.map(|answer| answer.suspended)
+        self.whole::<SuspendedAnswer>(ControlQuestion::get("suspensions")).await.map(|answer| answer.suspended)
     }
 
     /// Lets nothing further in from somebody, or to somewhere, for so long. Gives who is suspended then.
@@ -178,7 +178,7 @@ impl ControlClient {
         let Suspension { kind, name, reason, .. } = wanted;
         let lasts = lasts.map(|lasts| humantime::format_duration(lasts).to_string());
         let body = json!({ "kind": kind, "name": name, "reason": reason, "for": lasts });
-        self.whole::<SuspendedAnswer>(Asking::post("suspensions", body)).await.map(|answer| answer.suspended)
+        self.whole::<SuspendedAnswer>(ControlQuestion::post("suspensions", body)).await.map(|answer| answer.suspended)
     }
 
     /// Lets it in again. Gives who is suspended then.
@@ -189,7 +189,7 @@ impl ControlClient {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let query = query.append_pair("kind", &kind.to_string()).append_pair("name", name).finish();
         let target = format!("suspensions?{query}");
-        let asking = Asking { method: Method::DELETE, ..Asking::get(&target) };
+        let asking = ControlQuestion { method: Method::DELETE, ..ControlQuestion::get(&target) };
         self.whole::<SuspendedAnswer>(asking).await.map(|answer| answer.suspended)
     }
 
@@ -199,7 +199,7 @@ impl ControlClient {
     /// When none runs, it cannot be asked, or what was counted cannot be read.
     pub async fn send_tls_reports(&self, domain: Option<&Domain>) -> Result<Vec<SentReport>, AskError> {
         let body = json!({ "domain": domain });
-        self.whole::<ReportsAnswer>(Asking::post("tls-reports", body)).await.map(|answer| answer.reports)
+        self.whole::<ReportsAnswer>(ControlQuestion::post("tls-reports", body)).await.map(|answer| answer.reports)
     }
 
     /// Lets it do something with what waits; `each` hears how it goes, message by message, and the sum at the end.
@@ -223,7 +223,7 @@ impl ControlClient {
             "all": filter.is_everything(),
             "reason": reason,
         });
-        self.follow(Asking::post("acts", body), each).await
+        self.follow(ControlQuestion::post("acts", body), each).await
     }
 
     /// Lets it hand over what has not begun, and end; `each` hears how that goes until it has.
@@ -231,16 +231,17 @@ impl ControlClient {
     /// # Errors
     /// When none runs, it cannot be asked, or it ends in the midst of a word.
     pub async fn drain(&self, each: impl FnMut(OrderEvent)) -> Result<(), AskError> {
-        self.follow(Asking::post("drain", json!({})), each).await
+        self.follow(ControlQuestion::post("drain", json!({})), each).await
     }
 
-    async fn whole<T: DeserializeOwned>(&self, asking: Asking<'_>) -> Result<T, AskError> {
+    async fn whole<T: DeserializeOwned>(&self, asking: ControlQuestion<'_>) -> Result<T, AskError> {
         let answered = self.ask(asking).await?;
         serde_json::from_slice(&self.body(answered).await?).map_err(|error| AskError::Odd(error.to_string()))
     }
 
-    async fn follow(&self, asking: Asking<'_>, mut each: impl FnMut(OrderEvent)) -> Result<(), AskError> {
-        let Answered { response, _connection } = self.ask(Asking { accept: "text/event-stream", ..asking }).await?;
+    async fn follow(&self, asking: ControlQuestion<'_>, mut each: impl FnMut(OrderEvent)) -> Result<(), AskError> {
+        let ControlAnswer { response, _connection } =
+            self.ask(ControlQuestion { accept: "text/event-stream", ..asking }).await?;
         let (mut body, mut events) = (response.into_body(), EventLines::default());
         while let Some(frame) = timeout(self.patience, body.frame()).await.map_err(|_| self.silent())? {
             if let Ok(octets) = frame.map_err(broken)?.into_data() {
@@ -253,7 +254,7 @@ impl ControlClient {
     }
 
     /// An answer that is none of a fault.
-    async fn ask(&self, asking: Asking<'_>) -> Result<Answered, AskError> {
+    async fn ask(&self, asking: ControlQuestion<'_>) -> Result<ControlAnswer, AskError> {
         let answered = timeout(self.patience, self.sent(asking)).await.map_err(|_| self.silent())??;
         let status = answered.response.status();
         if status.is_success() {
@@ -268,7 +269,7 @@ impl ControlClient {
         })
     }
 
-    async fn sent(&self, asking: Asking<'_>) -> Result<Answered, AskError> {
+    async fn sent(&self, asking: ControlQuestion<'_>) -> Result<ControlAnswer, AskError> {
         let stream = UnixStream::connect(path(&self.spool)).await.map_err(|error| self.no_connection(error))?;
         let body = asking.body.map(|body| body.to_string()).unwrap_or_default();
         let request = Request::builder()
@@ -283,11 +284,11 @@ impl ControlClient {
             let _ended = connection.await;
         }));
         let response = sender.send_request(request).await.map_err(broken)?;
-        Ok(Answered { response, _connection: connection })
+        Ok(ControlAnswer { response, _connection: connection })
     }
 
-    async fn body(&self, answered: Answered) -> Result<Bytes, AskError> {
-        let Answered { response, _connection } = answered;
+    async fn body(&self, answered: ControlAnswer) -> Result<Bytes, AskError> {
+        let ControlAnswer { response, _connection } = answered;
         let whole = Limited::new(response.into_body(), ANSWER_LIMIT).collect();
         let whole = timeout(self.patience, whole).await.map_err(|_| self.silent())?;
         Ok(whole.map_err(|error| AskError::Io(io::Error::other(error)))?.to_bytes())

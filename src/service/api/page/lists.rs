@@ -110,7 +110,7 @@ pub(super) async fn reports(api: &Api, visit: &Visit, visitor: &Visitor) -> Resu
 
 #[derive(Template)]
 #[template(path = "report.html", config = "src/service/api/askama.toml")]
-struct ReportPage {
+struct TlsReportPage {
     f: Frame,
     domain: String,
     day: String,
@@ -132,7 +132,7 @@ pub(super) async fn report(api: &Api, visit: &Visit, visitor: &Visitor) -> Resul
     let row = rows.into_iter().find(|row| row.id == id);
     let state = row.and_then(|row| row.report).map(|state| shown(&state_of(&state, f.w)));
     let (domain, day, link) = (shown(&id.domain), day.to_string(), in_address(&id.domain));
-    made(&ReportPage { f, domain, day, link, state, text })
+    made(&TlsReportPage { f, domain, day, link, state, text })
 }
 
 /// What has become of it, with the places that have it or the reason why none has.
