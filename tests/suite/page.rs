@@ -152,9 +152,13 @@ async fn every_page_is_there_in_both_languages_and_loads_nothing_from_elsewhere(
     assert_eq!(browser.get("/report?domain=good.test&day=2026-11-21").await.status, 200);
     assert_eq!(browser.get("/report?domain=a%20b&day=x").await.status, 400);
     let dutch = browser.get_in("nl", &format!("/find?q={id}")).await.body;
-    for words in
-        ["in de wachtrij, volgende poging", "aangenomen", "geprobeerd bij", "De mailserver mx.busy.test zei: 451 4.3.0"]
-    {
+    for words in [
+        "in de wachtrij, volgende poging",
+        "aangenomen",
+        "geprobeerd bij",
+        "De mailserver mx.busy.test",
+        "zei: 451 4.3.0",
+    ] {
         assert!(dutch.contains(words), "no {words} in {dutch}");
     }
     assert!(!dutch.contains("accepted") && !dutch.contains("tried "), "{dutch}");
@@ -421,7 +425,7 @@ async fn a_domain_shows_its_servers_their_records_and_the_last_deliveries() {
         (!page.contains("data-reload")).then_some(page)
     };
     let nowhere = until(nowhere, "an answer of the DNS").await;
-    assert!(nowhere.contains("class=\"fault\"") && nowhere.contains("20000"), "{nowhere}");
+    assert!(nowhere.contains("class=\"fault\"") && nowhere.contains("5000"), "{nowhere}");
 }
 
 #[tokio::test]

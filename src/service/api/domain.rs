@@ -30,7 +30,7 @@ use tokio::time::timeout;
 /// Deliveries that are shown.
 const MOST_DELIVERIES: usize = 10;
 /// Recipients among whom they are looked for: the newest.
-const AMONG: u32 = 20_000;
+const AMONG: u32 = 5_000;
 /// Domains whose answers are remembered.
 const MOST_DOMAINS: usize = 100;
 /// Domains that are looked up at once; of others nothing is known meanwhile.

@@ -42,7 +42,8 @@ const ALL_DELIVERIES: &str = "SELECT r.message, r.address, r.state, m.accepted_a
 const LAST_DELIVERIES: &str = "SELECT r.message, r.address, r.state, m.accepted_at \
      FROM (SELECT message, address, state FROM recipients WHERE message < ?2 ORDER BY message DESC LIMIT ?3) r \
      JOIN messages m ON m.id = r.message \
-     WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' ORDER BY r.message DESC";
+     WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' AND r.state LIKE '%\"delivered\"%' \
+     ORDER BY r.message DESC";
 
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
