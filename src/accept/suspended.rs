@@ -19,6 +19,8 @@ const VERSION: u32 = 1;
 const LIMIT: u64 = 1_048_576;
 /// The most at once.
 const MOST: usize = 1000;
+/// The most records of who suspended and let in again: the newest.
+const MOST_RECORDS: usize = 200;
 
 /// Who or what is suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,10 +92,40 @@ impl Suspension {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// What became of a suspension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuspensionChange {
+    /// It began.
+    Suspended,
+    /// It was ended.
+    Resumed,
+}
+
+/// That somebody suspended, or let in again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspensionRecord {
+    /// When that was.
+    pub at: Timestamp,
+    /// What was done.
+    pub change: SuspensionChange,
+    /// What kind of name it is.
+    pub kind: SuspendedKind,
+    /// The name, in lower case.
+    pub name: String,
+    /// The reason of the suspension.
+    pub reason: String,
+    /// Who did it: a user of the admin port, or the user id of somebody on this host.
+    pub by: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct SuspendedFile {
     version: u32,
     suspended: Vec<Suspension>,
+    /// The oldest first; an older relay knows none of it, and drops it.
+    #[serde(default)]
+    records: Vec<SuspensionRecord>,
 }
 
 /// All that are in force, kept in a store.
@@ -101,7 +133,7 @@ struct SuspendedFile {
 pub struct Suspensions {
     /// None in a relay that keeps nothing: a suspension is then over with it.
     store: Option<Box<dyn SmallStore>>,
-    all: RwLock<Arc<Vec<Suspension>>>,
+    all: RwLock<Arc<SuspendedFile>>,
 }
 
 impl Suspensions {
@@ -111,8 +143,8 @@ impl Suspensions {
     /// When it cannot be read.
     pub(crate) fn load(store: Box<dyn SmallStore>) -> Result<Self, KeepFault> {
         let all = match state_dir::load::<SuspendedFile>(store.as_ref(), NAME, LIMIT)? {
-            None => Vec::new(),
-            Some(kept) if kept.version == VERSION => kept.suspended,
+            None => SuspendedFile::default(),
+            Some(kept) if kept.version == VERSION => kept,
             Some(kept) => {
                 return Err(state_dir::fault(store.as_ref(), NAME, format!("its version is {}", kept.version)));
             }
@@ -129,47 +161,54 @@ impl Suspensions {
     /// Those in force.
     #[must_use]
     pub fn now(&self, now: Timestamp) -> Vec<Suspension> {
-        self.all().iter().filter(|one| one.counts(now)).cloned().collect()
+        self.all().suspended.iter().filter(|one| one.counts(now)).cloned().collect()
+    }
+
+    /// Who suspended and let in again, the newest first.
+    #[must_use]
+    pub fn records(&self) -> Vec<SuspensionRecord> {
+        self.all().records.iter().rev().cloned().collect()
     }
 
     /// Whether mail of that sender, by that user, may come.
     #[must_use]
     pub(super) fn let_in(&self, sender: &ReversePath, user: Option<&str>, now: Timestamp) -> bool {
-        !self.all().iter().any(|one| one.counts(now) && one.is_about(sender, user))
+        !self.all().suspended.iter().any(|one| one.counts(now) && one.is_about(sender, user))
     }
 
     /// The destinations that no mail may go to.
     #[must_use]
     pub(super) fn destinations(&self, now: Timestamp) -> Vec<DomainPattern> {
         let all = self.all();
-        let destinations = all.iter().filter(|one| one.kind == SuspendedKind::Destination && one.counts(now));
+        let destinations = all.suspended.iter().filter(|one| one.kind == SuspendedKind::Destination && one.counts(now));
         destinations.filter_map(|one| DomainPattern::try_from(one.name.clone()).ok()).collect()
     }
 
-    /// Suspends, durably; another one of the same name is replaced. Blocks.
+    /// Suspends, durably, and records who did it; another one of the same name is replaced. Blocks.
     ///
     /// # Errors
     /// When it cannot be kept; then it is not in force.
-    pub fn suspend(&self, one: Suspension, now: Timestamp) -> Result<(), String> {
+    pub fn suspend(&self, one: Suspension, by: &str, now: Timestamp) -> Result<(), String> {
         let mut all = self.now(now);
         all.retain(|other| (other.kind, &other.name) != (one.kind, &one.name));
         if all.len() >= MOST {
             return Err(format!("{MOST} are suspended already: resume some of them, or suspend a whole domain"));
         }
+        let record = record(&one, SuspensionChange::Suspended, by, now);
         all.push(one);
-        self.keep(all)
+        self.keep_with(all, Some(record))
     }
 
-    /// Ends a suspension. Whether there was one. Blocks.
+    /// Ends a suspension, and records who did it. Whether there was one. Blocks.
     ///
     /// # Errors
     /// When that cannot be kept; then it is still in force.
-    pub fn resume(&self, kind: SuspendedKind, name: &str, now: Timestamp) -> Result<bool, String> {
+    pub fn resume(&self, kind: SuspendedKind, name: &str, by: &str, now: Timestamp) -> Result<bool, String> {
         let (before, name) = (self.now(now), name.to_lowercase());
-        let left: Vec<Suspension> =
-            before.iter().filter(|one| (one.kind, &one.name) != (kind, &name)).cloned().collect();
-        let was_there = left.len() < before.len();
-        self.keep(left).map(|()| was_there)
+        let (ended, left): (Vec<Suspension>, Vec<Suspension>) =
+            before.into_iter().partition(|one| (one.kind, &one.name) == (kind, &name));
+        let record = ended.first().map(|one| record(one, SuspensionChange::Resumed, by, now));
+        self.keep_with(left, record).map(|()| !ended.is_empty())
     }
 
     /// All of them, for relays that share the spool.
@@ -177,7 +216,7 @@ impl Suspensions {
     /// # Errors
     /// When they cannot be written down.
     pub(crate) fn shared(&self) -> Result<Vec<u8>, String> {
-        let file = SuspendedFile { version: VERSION, suspended: self.all().to_vec() };
+        let file = SuspendedFile { version: VERSION, ..SuspendedFile::clone(&self.all()) };
         serde_json::to_vec(&file).map_err(|error| error.to_string())
     }
 
@@ -190,22 +229,34 @@ impl Suspensions {
         if file.version != VERSION {
             return Err(format!("their version is {}", file.version));
         }
-        self.keep(file.suspended)
+        self.keep(file)
     }
 
-    fn all(&self) -> Arc<Vec<Suspension>> {
+    fn all(&self) -> Arc<SuspendedFile> {
         Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn keep(&self, all: Vec<Suspension>) -> Result<(), String> {
+    fn keep_with(&self, suspended: Vec<Suspension>, record: Option<SuspensionRecord>) -> Result<(), String> {
+        let mut records = self.all().records.clone();
+        records.extend(record);
+        let too_many = records.len().saturating_sub(MOST_RECORDS);
+        records.drain(..too_many);
+        self.keep(SuspendedFile { version: VERSION, suspended, records })
+    }
+
+    fn keep(&self, file: SuspendedFile) -> Result<(), String> {
         let mut in_force = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        let file = SuspendedFile { version: VERSION, suspended: all };
         if let Some(store) = &self.store {
             state_dir::keep(store.as_ref(), NAME, &file).map_err(|fault| fault.to_string())?;
         }
-        *in_force = Arc::new(file.suspended);
+        *in_force = Arc::new(file);
         Ok(())
     }
+}
+
+fn record(one: &Suspension, change: SuspensionChange, by: &str, at: Timestamp) -> SuspensionRecord {
+    let Suspension { kind, name, reason, .. } = one;
+    SuspensionRecord { at, change, kind: *kind, name: name.clone(), reason: reason.clone(), by: by.to_owned() }
 }
 
 #[cfg(test)]
@@ -230,9 +281,9 @@ mod tests {
         };
         assert!(may(&suspensions, "<eve@a.example>", Some("eve"), NOW));
         let later = Timestamp(NOW.0 + 1000);
-        suspensions.suspend(one(SuspendedKind::Sender, "Eve@a.example", None), NOW).unwrap();
-        suspensions.suspend(one(SuspendedKind::User, "printer", Some(later)), NOW).unwrap();
-        suspensions.suspend(one(SuspendedKind::Destination, "*.b.example", None), NOW).unwrap();
+        suspensions.suspend(one(SuspendedKind::Sender, "Eve@a.example", None), "anna", NOW).unwrap();
+        suspensions.suspend(one(SuspendedKind::User, "printer", Some(later)), "anna", NOW).unwrap();
+        suspensions.suspend(one(SuspendedKind::Destination, "*.b.example", None), "anna", NOW).unwrap();
         for suspensions in [&suspensions, &load()] {
             assert!(!may(suspensions, "<eve@A.example>", None, NOW));
             assert!(may(suspensions, "<bob@a.example>", None, NOW) && may(suspensions, "<>", None, NOW));
@@ -241,10 +292,28 @@ mod tests {
             assert!(closed[0].fit(&"x.b.example".parse().unwrap()).is_some());
             assert!(closed[0].fit(&"b.example".parse().unwrap()).is_none());
         }
-        assert_eq!(suspensions.resume(SuspendedKind::Sender, "eve@a.example", NOW), Ok(true));
-        assert_eq!(suspensions.resume(SuspendedKind::Sender, "eve@a.example", NOW), Ok(false));
+        assert_eq!(suspensions.resume(SuspendedKind::Sender, "eve@a.example", "bert", NOW), Ok(true));
+        assert_eq!(suspensions.resume(SuspendedKind::Sender, "eve@a.example", "bert", NOW), Ok(false));
         assert!(may(&load(), "<eve@a.example>", None, NOW));
         assert_eq!(load().now(later).len(), 1);
+        let told = |record: &SuspensionRecord| (record.change, record.name.clone(), record.by.clone());
+        let records = load().records();
+        assert_eq!(records.len(), 4, "{records:?}");
+        assert_eq!(told(&records[0]), (SuspensionChange::Resumed, "eve@a.example".to_owned(), "bert".to_owned()));
+        assert_eq!(told(&records[3]), (SuspensionChange::Suspended, "eve@a.example".to_owned(), "anna".to_owned()));
+        let other = Suspensions::default();
+        other.take_over(&load().shared().unwrap()).unwrap();
+        assert_eq!(other.records(), records, "all relays of a spool know it");
+    }
+
+    #[test]
+    fn records_are_bounded_and_the_newest_stay() {
+        let suspensions = Suspensions::default();
+        for number in 0..MOST_RECORDS + 5 {
+            suspensions.suspend(one(SuspendedKind::User, "printer", None), &number.to_string(), NOW).unwrap();
+        }
+        let records = suspensions.records();
+        assert_eq!((records.len(), records[0].by.as_str()), (MOST_RECORDS, (MOST_RECORDS + 4).to_string().as_str()));
     }
 
     #[test]

@@ -29,11 +29,13 @@ mod report;
 pub mod selfcheck;
 mod smtp;
 pub mod spf;
+mod steps;
 mod text;
 mod verdict;
 mod view;
 
 pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, StsSource, TlsaReport, Verdict};
+pub use steps::{CheckStage, CheckStep, StepListener};
 pub use text::{Color, Detail};
 
 use crate::clock::{Clock, Timestamp};
@@ -54,11 +56,11 @@ use evidence::{
     Troubled,
 };
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt as _};
 use observation::{Observation, ProbedServer, comes_after_all, conclude, subject, troubled};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use steps::StepTeller;
 use tokio::time::{Instant, timeout};
 
 /// How much is looked into.
@@ -78,6 +80,8 @@ pub struct Checker {
     patient: Option<Config>,
     /// What a check elsewhere has seen.
     outside: Option<Evidence>,
+    /// Who hears of its steps.
+    steps: StepTeller,
 }
 
 /// One reply of a mail server is waited for no longer than this; delivery is more patient (RFC 5321
@@ -92,11 +96,6 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_millis(5000);
 /// How long the mail servers are asked alone: one that answers needs less.
 const ALONE: Duration = Duration::from_secs(1);
 
-/// Domains of the queue that are checked at once; whoever has more has one cause for many.
-const QUEUED_LIMIT: usize = 200;
-/// Checks side by side: each holds a handful of connections.
-const SIDE_BY_SIDE: usize = 16;
-
 impl Checker {
     /// A checker with the configuration that delivers mail, and the patience of a human.
     ///
@@ -110,7 +109,7 @@ impl Checker {
         config.dns.deadline = config.dns.deadline.min(LOOK_UP_PATIENCE);
         let hurried = Self::patient(config, clock)?;
         let out = hurried.out.waiting_for_policies_at_most(POLICY_PATIENCE);
-        Ok(Self { out, patient: Some(patient), depth: hurried.depth, outside: None })
+        Ok(Self { out, patient: Some(patient), ..hurried })
     }
 
     /// A checker that waits for everything as long as delivery does.
@@ -119,7 +118,7 @@ impl Checker {
     /// When the DNS side or the trusted roots cannot be set up.
     pub fn patient(config: Config, clock: Clock) -> Result<Self, SetupError> {
         let out = Outbound::for_command(config, clock)?;
-        Ok(Self { out, depth: CheckDepth::Diagnosis, patient: None, outside: None })
+        Ok(Self { depth: CheckDepth::Diagnosis, ..Self::over(out) })
     }
 
     /// The same, with what a check elsewhere has seen for a witness.
@@ -131,8 +130,14 @@ impl Checker {
     /// A checker over what a running relay delivers with: it finds out what delivery would do,
     /// and asks nothing that delivery does not.
     #[must_use]
-    pub const fn over(out: Outbound) -> Self {
-        Self { out, depth: CheckDepth::Delivery, patient: None, outside: None }
+    pub fn over(out: Outbound) -> Self {
+        Self { out, depth: CheckDepth::Delivery, patient: None, outside: None, steps: StepTeller::default() }
+    }
+
+    /// The same, telling of each step as it is taken.
+    #[must_use]
+    pub fn telling(self, listener: StepListener) -> Self {
+        Self { steps: StepTeller::to(listener), ..self }
     }
 
     /// Checks one domain.
@@ -148,6 +153,7 @@ impl Checker {
         let route = route::route(&Host::Domain(domain.clone()), sender, &config.destination, config.delivery.port);
         // What nothing waits for goes along, so that silence is waited for once.
         let (looked, aside) = tokio::join!(Box::pin(self.look_at_all(&route, at)), Box::pin(self.look_aside(domain)));
+        self.steps.judges();
         let Observed { met, troubled, subject, dns, opinions, servers, looked_again } = looked;
         let outside = self.outside.as_ref().and_then(|theirs| OutsideCheck::of(theirs, domain.as_str()));
         let policies = met.known.iter().map(|known| &known.sts).chain(&aside.sts);
@@ -196,7 +202,9 @@ impl Checker {
     /// What delivery meets and, where that is trouble, what stands behind it.
     async fn look(&self, route: &Route, at: Timestamp) -> Observed {
         let seed = u64::try_from(at.0).unwrap_or(0);
+        self.steps.asks(&route.hop.to_string());
         let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
+        self.steps.knows(&known);
         let troubled = troubled(&known);
         let subject = subject(&troubled).filter(|question| self.is_public(&question.name));
         let ((met, controls), dns, opinions) = tokio::join!(
@@ -230,7 +238,7 @@ impl Checker {
         }
         let out = Outbound::for_command(config, self.out.clock.clone()).ok()?;
         let out = Outbound { sts: Arc::clone(&self.out.sts), ..out };
-        let patient = Self { out, depth: self.depth, patient: None, outside: None };
+        let patient = Self { depth: self.depth, steps: self.steps.clone(), ..Self::over(out) };
         let known = patient.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
         let troubled = troubled(&known);
         Some((Box::pin(patient.meet(route, known)).await, troubled))
@@ -272,16 +280,6 @@ impl Checker {
         first_start::look(&self.out, egress).await
     }
 
-    /// The domains that mail waits for, most messages first.
-    pub async fn queued(&self) -> Vec<Domain> {
-        queue::domains(&self.out.config.spool, QUEUED_LIMIT).await
-    }
-
-    /// Checks many domains side by side; the reports stand in the order of the domains.
-    pub async fn check_all(&self, domains: &[Domain]) -> Vec<CheckReport> {
-        stream::iter(domains).map(|domain| self.check(domain)).buffered(SIDE_BY_SIDE).collect().await
-    }
-
     /// What the servers do with us, up to MAIL FROM.
     async fn meet(&self, route: &Route, known: Result<RouteFacts, Cause>) -> Observation {
         let known = match known {
@@ -309,6 +307,7 @@ impl Checker {
     async fn probe_dns(&self, subject: Option<&Question>) -> Vec<DnsProbe> {
         let (Some(subject), CheckDepth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
         // A single question has as long as delivery gives it.
+        self.steps.diagnoses(&subject.name);
         let config = self.patient.as_ref().unwrap_or(&self.out.config);
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
         let known = history::read(state_dir::open(&config.spool).as_ref());
@@ -354,11 +353,14 @@ impl Checker {
     }
 
     async fn probe(&self, step: Planned) -> ProbedServer {
+        self.steps.connects(&step);
         let probe = match &step {
             Planned::Try(target) => Some(self.out.mailer.probe(target).await),
             Planned::Skip { .. } => None,
         };
-        ProbedServer { step, probe }
+        let probed = ProbedServer { step, probe };
+        self.steps.met(&probed);
+        probed
     }
 
     fn delivery(&self, domain: &Domain, met: &Observation) -> DeliveryForecast {

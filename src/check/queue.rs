@@ -3,14 +3,33 @@
 //! The spool may belong to a running relay or not be there at all; then there is nothing to say.
 
 use super::evidence::Queue;
+use super::{CheckReport, Checker};
 use crate::config::SpoolConfig;
 use crate::smtp::address::Domain;
 use crate::spool::ledger::{LedgerMessage, Listed};
 use crate::spool::open_ledger;
+use futures_util::stream::{self, StreamExt as _};
 use std::collections::BTreeMap;
 
 /// Messages that are looked at, the oldest first: enough to say "many" within a second.
 const MESSAGES_LIMIT: u64 = 100_000;
+
+/// Domains of the queue that are checked at once; whoever has more has one cause for many.
+const QUEUED_LIMIT: usize = 200;
+/// Checks side by side: each holds a handful of connections.
+const SIDE_BY_SIDE: usize = 16;
+
+impl Checker {
+    /// The domains that mail waits for, most messages first.
+    pub async fn queued(&self) -> Vec<Domain> {
+        domains(&self.out.config.spool, QUEUED_LIMIT).await
+    }
+
+    /// Checks many domains side by side; the reports stand in the order of the domains.
+    pub async fn check_all(&self, domains: &[Domain]) -> Vec<CheckReport> {
+        stream::iter(domains).map(|domain| self.check(domain)).buffered(SIDE_BY_SIDE).collect().await
+    }
+}
 
 /// Messages with a recipient of the domain that still waits; none when it cannot be found out.
 pub(super) async fn waiting(spool: &SpoolConfig, domain: &Domain) -> Option<Queue> {
@@ -31,7 +50,7 @@ pub(super) async fn waiting(spool: &SpoolConfig, domain: &Domain) -> Option<Queu
 }
 
 /// The domains of all recipients that wait, those with most messages first; at most `most`.
-pub(super) async fn domains(spool: &SpoolConfig, most: usize) -> Vec<Domain> {
+async fn domains(spool: &SpoolConfig, most: usize) -> Vec<Domain> {
     let counted = read(spool, BTreeMap::<String, (u64, Domain)>::new(), |counts, message| {
         for domain in message.waiting().filter_map(|recipient| domain_of(&recipient.address)) {
             counts.entry(domain.to_string()).or_insert((0, domain)).0 += 1;

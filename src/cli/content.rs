@@ -9,7 +9,8 @@ use dane_relay::command::content::{self, ContentPart};
 use dane_relay::command::queue::Filter;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
-use dane_relay::service::control::{self, ControlReply, Request};
+use dane_relay::service::control::ControlClient;
+use dane_relay::service::order::OrderEvent;
 use dane_relay::spool::event::Act;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -93,11 +94,9 @@ async fn read(
 
 /// In the history of the message. What stands in the way of that is said, and keeps nobody from reading.
 async fn record(id: QueueId, config: &Config) {
-    let request = Request::Act { act: Act::Read, filter: Filter { id: vec![id], ..Filter::default() }, reason: None };
-    let mut is_recorded = false;
-    let asked = control::ask(&config.spool.path, &request, |answer| {
-        is_recorded |= matches!(answer, ControlReply::Acted { .. });
-    });
+    let filter = Filter { id: vec![id], ..Filter::default() };
+    let (client, mut is_recorded) = (ControlClient::of(&config.spool.path), false);
+    let asked = client.act(Act::Read, &filter, None, |told| is_recorded |= matches!(told, OrderEvent::Acted { .. }));
     let because = match asked.await {
         Ok(()) if is_recorded => return,
         Ok(()) => "it is in delivery at the moment, or waits for nothing but a report".to_owned(),

@@ -5,7 +5,8 @@ use super::place::{SpoolOptions, cannot_ask};
 use super::terminal::{complain, say, say_json};
 use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
-use dane_relay::service::control::{self, ControlReply, Request};
+use dane_relay::service::control::ControlClient;
+use dane_relay::service::order::OrderEvent;
 use dane_relay::text::counted;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ pub(crate) async fn drain(place: &SpoolOptions) -> ExitCode {
     };
     let mut told: Option<DrainReport> = None;
     let each = |answer| {
-        let ControlReply::Draining { under_way } = answer else { return };
+        let OrderEvent::Draining { under_way } = answer else { return };
         match &mut told {
             Some(report) => report.under_way_at_end = under_way,
             None => {
@@ -39,7 +40,7 @@ pub(crate) async fn drain(place: &SpoolOptions) -> ExitCode {
         }
     };
     // A process that ends closes in its own way.
-    let asked = control::ask(&config.spool.path, &Request::Drain, each).await;
+    let asked = ControlClient::of(&config.spool.path).drain(each).await;
     match (asked, told) {
         (_, Some(report)) => match place.form() {
             OutputForm::Json => say_json(&json::object(&report)),

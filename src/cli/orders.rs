@@ -9,7 +9,8 @@ use dane_relay::clock::Clock;
 use dane_relay::command::json;
 use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::envelope::QueueId;
-use dane_relay::service::control::{self, ControlReply, Request};
+use dane_relay::service::control::ControlClient;
+use dane_relay::service::order::OrderEvent;
 use dane_relay::spool::event::Act;
 use dane_relay::text::{counted, harmless};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -104,12 +105,12 @@ pub(crate) async fn order(act: Act, ordering: OrderArguments) -> ExitCode {
         Err(code) => return code,
     };
     let mut code = ExitCode::from(Exit::Io);
-    let request = Request::Act { act, filter, reason };
-    let asked = control::ask(&config.spool.path, &request, |answer| {
+    let client = ControlClient::of(&config.spool.path);
+    let asked = client.act(act, &filter, reason.as_deref(), |event| {
         if place.form() == OutputForm::Json {
-            say_json(&json::line(&answer));
+            say_json(&json::line(&event));
         }
-        code = tell(act, &answer, place.form());
+        code = tell(act, &event, place.form());
     });
     match asked.await {
         Ok(()) => code,
@@ -118,53 +119,37 @@ pub(crate) async fn order(act: Act, ordering: OrderArguments) -> ExitCode {
 }
 
 /// Gives the exit code that stands if this is the last line.
-fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
-    let text = match answer {
-        ControlReply::Acted { id, recipients } => {
+fn tell(act: Act, event: &OrderEvent, form: OutputForm) -> ExitCode {
+    let text = match event {
+        OrderEvent::Acted { id, recipients } => {
             format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
         }
-        ControlReply::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
-        ControlReply::Held { id } => format!("{id}: held; release it first\n"),
-        ControlReply::Done { acted: 0, left_alone: 0, .. } => match act {
+        OrderEvent::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
+        OrderEvent::Held { id } => format!("{id}: held; release it first\n"),
+        OrderEvent::Done { acted: 0, left_alone: 0, .. } => match act {
             Act::Hold => "No message that waits fits and is not held already.\n".to_owned(),
             Act::Release => "No message that is held fits.\n".to_owned(),
             Act::Retry | Act::Bounce | Act::Delete | Act::Read => queue::NOTHING_FITS.to_owned(),
         },
-        ControlReply::Done { acted, left_alone, more } => {
+        OrderEvent::Done { acted, left_alone, more } => {
             let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
             let more = if *more { "; there may be more, say it again" } else { "" };
             format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
-        ControlReply::Failed { error } => return complain(Exit::Io, error),
-        ControlReply::Refused { why } => return complain(Exit::Config, why),
-        ControlReply::Status(_)
-        | ControlReply::Reloaded { .. }
-        | ControlReply::Settings { .. }
-        | ControlReply::LogLevel(_)
-        | ControlReply::Draining { .. }
-        | ControlReply::TlsReport { .. }
-        | ControlReply::TlsReportsSent
-        | ControlReply::Suspended { .. } => String::new(),
+        OrderEvent::Failed { error } => return complain(Exit::Io, error),
+        OrderEvent::Draining { .. } => String::new(),
     };
     if form == OutputForm::Text {
         say(&text);
     }
-    match answer {
-        ControlReply::Done { acted: 0, .. } | ControlReply::Done { left_alone: 1.., .. } => Exit::Nothing.into(),
-        ControlReply::Done { .. }
-        | ControlReply::Status(_)
-        | ControlReply::Reloaded { .. }
-        | ControlReply::Settings { .. }
-        | ControlReply::LogLevel(_)
-        | ControlReply::Draining { .. }
-        | ControlReply::TlsReport { .. }
-        | ControlReply::TlsReportsSent
-        | ControlReply::Suspended { .. } => ExitCode::SUCCESS,
+    match event {
+        OrderEvent::Done { acted: 0, .. } | OrderEvent::Done { left_alone: 1.., .. } => Exit::Nothing.into(),
+        OrderEvent::Done { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
-        ControlReply::Acted { .. }
-        | ControlReply::Busy { .. }
-        | ControlReply::Held { .. }
-        | ControlReply::Refused { .. }
-        | ControlReply::Failed { .. } => ExitCode::from(Exit::Io),
+        OrderEvent::Acted { .. }
+        | OrderEvent::Busy { .. }
+        | OrderEvent::Held { .. }
+        | OrderEvent::Draining { .. }
+        | OrderEvent::Failed { .. } => ExitCode::from(Exit::Io),
     }
 }

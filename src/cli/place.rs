@@ -6,7 +6,7 @@ use clap::Args;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::command::status::Running;
 use dane_relay::config::Config;
-use dane_relay::service::control::{self, AskError, ControlReply, Request};
+use dane_relay::service::control::{AskError, ControlClient};
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
 use std::path::PathBuf;
@@ -40,27 +40,14 @@ impl SpoolOptions {
 }
 
 /// How the relay that runs is, or the exit code after a complaint.
-pub(crate) async fn ask_status(config: &Config) -> Result<Box<Running>, ExitCode> {
-    let mut running = None;
-    let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
-    match (asked, running) {
-        (Ok(()), Some(ControlReply::Status(running))) => Ok(running),
-        (Err(error), _) => Err(cannot_ask(&error)),
-        (Ok(()), _) => Err(complain(Exit::Io, "the relay gave no answer")),
-    }
+pub(crate) async fn ask_status(config: &Config) -> Result<Running, ExitCode> {
+    ControlClient::of(&config.spool.path).status().await.map_err(|error| cannot_ask(&error))
 }
 
 /// How the relay that runs is; nothing, and no word about it, where none does.
-pub(crate) async fn ask_quietly(place: &SpoolOptions) -> Option<Box<Running>> {
+pub(crate) async fn ask_quietly(place: &SpoolOptions) -> Option<Running> {
     let config = place.config().ok()?;
-    let mut known = None;
-    let each = |answer| {
-        if let ControlReply::Status(running) = answer {
-            known = Some(running);
-        }
-    };
-    let _nothing_known = control::ask(&config.spool.path, &Request::Status, each).await;
-    known
+    ControlClient::of(&config.spool.path).status().await.ok()
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.
@@ -86,7 +73,9 @@ pub(crate) fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
         AskError::NotRunning(_) | AskError::Silent(_) => Exit::Unavailable,
         AskError::Denied(_) => Exit::Denied,
-        AskError::Io(_) | AskError::Odd(_) => Exit::Io,
+        AskError::Refused(_) => Exit::Config,
+        AskError::NotThere(_) => Exit::Nothing,
+        AskError::Io(_) | AskError::Odd(_) | AskError::Failed(_) => Exit::Io,
     };
     complain(code, &error.to_string())
 }

@@ -8,7 +8,7 @@ use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::config::settings::{KeyChange, Settings};
 use dane_relay::config::{ConfigSource, spool_of};
-use dane_relay::service::control::{self, AskError, ControlReply, Request};
+use dane_relay::service::control::{AskError, ControlClient};
 use dane_relay::text::counted;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,25 +17,20 @@ use std::time::Duration;
 /// `relay reload`
 pub(crate) async fn reload(place: &SpoolOptions) -> ExitCode {
     let path = place.config.clone().or_else(usual_file);
-    let mut answered = None;
-    let asked = control::ask(&spool_of(path.as_deref()), &Request::Reload, |answer| answered = Some(answer)).await;
-    match (asked, answered) {
-        (Ok(()), Some(ControlReply::Reloaded { changes })) => {
-            told(&changes, place.form(), ExitCode::SUCCESS, |lines| match changes.len() as u64 {
-                0 => "Taken over; no key has another value. Files that it names were read again.\n".to_owned(),
-                some => format!("Taken over, with {} changed:\n{lines}", counted(some, "key")),
-            })
-        }
-        (Ok(()), Some(ControlReply::Refused { why })) => {
+    match ControlClient::of(&spool_of(path.as_deref())).reload().await {
+        Ok(changes) => told(&changes, place.form(), ExitCode::SUCCESS, |lines| match changes.len() as u64 {
+            0 => "Taken over; no key has another value. Files that it names were read again.\n".to_owned(),
+            some => format!("Taken over, with {} changed:\n{lines}", counted(some, "key")),
+        }),
+        Err(AskError::Refused(why)) => {
             complain(Exit::Config, &format!("{why}\nrefused; the configuration before stays in force"))
         }
-        (Err(AskError::NotRunning(spool)), _) => match path.map(|path| ConfigSource::File(path).load()) {
+        Err(AskError::NotRunning(spool)) => match path.map(|path| ConfigSource::File(path).load()) {
             // A file that names no spool leads to no relay.
             Some(Err(fault)) => complain(Exit::Config, &fault.to_string()),
             Some(Ok(_)) | None => cannot_ask(&AskError::NotRunning(spool)),
         },
-        (Err(error), _) => cannot_ask(&error),
-        (Ok(()), _) => complain(Exit::Io, "the relay gave no answer"),
+        Err(error) => cannot_ask(&error),
     }
 }
 
@@ -48,8 +43,7 @@ pub(crate) async fn diff(file: Option<PathBuf>, form: OutputForm) -> ExitCode {
     };
     match in_force(path.as_deref()).await {
         Err(error) => cannot_ask(&error),
-        Ok(None) => complain(Exit::Io, "the relay gave no answer"),
-        Ok(Some(settings)) => {
+        Ok(settings) => {
             let changes = settings.changes_to(&loaded.settings);
             let code = if changes.is_empty() { Exit::Done } else { Exit::Nothing };
             told(
@@ -66,7 +60,7 @@ pub(crate) async fn diff(file: Option<PathBuf>, form: OutputForm) -> ExitCode {
 
 /// What the relay has that runs on the spool of this file, or else on that of the usual one: a file may be
 /// about to name another spool.
-async fn in_force(path: Option<&Path>) -> Result<Option<Settings>, AskError> {
+async fn in_force(path: Option<&Path>) -> Result<Settings, AskError> {
     match ask(path).await {
         Err(AskError::NotRunning(spool)) => ask(usual_file().as_deref()).await.map_err(|error| {
             if matches!(error, AskError::NotRunning(_)) { AskError::NotRunning(spool) } else { error }
@@ -75,15 +69,8 @@ async fn in_force(path: Option<&Path>) -> Result<Option<Settings>, AskError> {
     }
 }
 
-async fn ask(path: Option<&Path>) -> Result<Option<Settings>, AskError> {
-    let mut in_force = None;
-    let each = |answer| {
-        if let ControlReply::Settings { settings } = answer {
-            in_force = Some(settings);
-        }
-    };
-    control::ask(&spool_of(path), &Request::Settings, each).await?;
-    Ok(in_force)
+async fn ask(path: Option<&Path>) -> Result<Settings, AskError> {
+    ControlClient::of(&spool_of(path)).settings().await
 }
 
 fn told(
@@ -106,19 +93,15 @@ pub(crate) async fn log_level(level: &str, lasts: Option<Duration>, place: &Spoo
         Ok(config) => config,
         Err(code) => return code,
     };
-    let request = Request::LogLevel { level: level.to_owned(), for_s: lasts.map(|lasts| lasts.as_secs()) };
-    let mut answered = None;
-    let asked = control::ask(&config.spool.path, &request, |answer| answered = Some(answer)).await;
-    match (asked, answered) {
-        (Ok(()), Some(ControlReply::LogLevel(now))) => match place.form() {
+    match ControlClient::of(&config.spool.path).log_level(level, lasts).await {
+        Ok(now) => match place.form() {
             OutputForm::Json => say_json(&json::object(&now)),
             OutputForm::Text => {
                 let until = now.until.map_or_else(String::new, |until| format!(" until {}", until.to_second()));
                 say(&format!("The log is at {}{until}.\n", now.level))
             }
         },
-        (Ok(()), Some(ControlReply::Refused { why })) => complain(Exit::Usage, &why),
-        (Err(error), _) => cannot_ask(&error),
-        (Ok(()), _) => complain(Exit::Io, "the relay gave no answer"),
+        Err(AskError::Refused(why)) => complain(Exit::Usage, &why),
+        Err(error) => cannot_ask(&error),
     }
 }

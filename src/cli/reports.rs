@@ -9,8 +9,8 @@ use clap::Subcommand;
 use dane_relay::clock::Clock;
 use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
-use dane_relay::command::tls_reports::{self, COLUMNS, SentReport, TlsReportDetails};
-use dane_relay::service::control::{self, ControlReply, Request};
+use dane_relay::command::tls_reports::{self, COLUMNS, TlsReportDetails};
+use dane_relay::service::control::ControlClient;
 use dane_relay::service::tls_reports::preview::preview;
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
@@ -136,21 +136,10 @@ async fn send(domain: Option<Domain>, place: &SpoolOptions) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let (mut lines, mut failure) = (Vec::new(), None);
-    let request = Request::SendTlsReports { domain };
-    let asked = control::ask(&config.spool.path, &request, |answer| {
-        if let ControlReply::TlsReport { report, state } = answer {
-            lines.push(SentReport { report, state });
-        } else if let ControlReply::Failed { error } = answer {
-            failure = Some(error);
-        }
-    });
-    if let Err(error) = asked.await {
-        return cannot_ask(&error);
-    }
-    if let Some(error) = failure {
-        return complain(Exit::Io, &error);
-    }
+    let lines = match ControlClient::of(&config.spool.path).send_tls_reports(domain.as_ref()).await {
+        Ok(lines) => lines,
+        Err(error) => return cannot_ask(&error),
+    };
     let code = found(lines.len());
     match place.form() {
         OutputForm::Json => say_json(&lines.iter().map(json::line).collect::<String>()),

@@ -4,12 +4,11 @@ use super::exit::Exit;
 use super::place::{SpoolOptions, cannot_ask};
 use super::terminal::{complain, say, say_json, usual_file};
 use clap::{Args, ValueEnum};
-use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::command::suspend::{SuspendedKind, Suspension};
 use dane_relay::config::spool_of;
-use dane_relay::service::control::{self, ControlReply, Request};
+use dane_relay::service::control::{AskError, ControlClient};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -67,13 +66,10 @@ pub(crate) struct ResumeArguments {
 /// `relay suspend`
 pub(crate) async fn suspend(arguments: SuspendArguments) -> ExitCode {
     let SuspendArguments { kind, name, reason, lasts, place } = arguments;
-    let (Some(kind), Some(name)) = (kind, name) else { return asked(&place, Request::Suspended).await };
-    let until = lasts.map(|lasts| {
-        let lasts_ms = i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX);
-        Timestamp(Clock::system().now().0.saturating_add(lasts_ms))
-    });
-    match Suspension::new(kind.kind(), &name, reason, until) {
-        Ok(suspension) => asked(&place, Request::Suspend { suspension }).await,
+    let client = client(&place);
+    let (Some(kind), Some(name)) = (kind, name) else { return told(&place, client.suspended().await) };
+    match Suspension::new(kind.kind(), &name, reason, None) {
+        Ok(wanted) => told(&place, client.suspend(&wanted, lasts).await),
         Err(why) => complain(Exit::Usage, &why),
     }
 }
@@ -81,27 +77,22 @@ pub(crate) async fn suspend(arguments: SuspendArguments) -> ExitCode {
 /// `relay resume`
 pub(crate) async fn resume(arguments: ResumeArguments) -> ExitCode {
     let ResumeArguments { kind, name, place } = arguments;
-    asked(&place, Request::Resume { kind: kind.kind(), name }).await
+    match client(&place).resume(kind.kind(), &name).await {
+        Err(AskError::NotThere(_)) => complain(Exit::Nothing, "that is not suspended: `relay suspend` shows who is"),
+        answered => told(&place, answered),
+    }
 }
 
-async fn asked(place: &SpoolOptions, request: Request) -> ExitCode {
-    let spool = spool_of(place.config.clone().or_else(usual_file).as_deref());
-    let is_resume = matches!(request, Request::Resume { .. });
-    let mut answered = None;
-    if let Err(error) = control::ask(&spool, &request, |answer| answered = Some(answer)).await {
-        return cannot_ask(&error);
-    }
+fn client(place: &SpoolOptions) -> ControlClient {
+    ControlClient::of(&spool_of(place.config.clone().or_else(usual_file).as_deref()))
+}
+
+fn told(place: &SpoolOptions, answered: Result<Vec<Suspension>, AskError>) -> ExitCode {
     match answered {
-        Some(ControlReply::Suspended { changed: false, .. }) if is_resume => {
-            complain(Exit::Nothing, "that is not suspended: `relay suspend` shows who is")
-        }
-        Some(ControlReply::Suspended { suspended, .. }) if place.form() == OutputForm::Json => {
-            say_json(&json::list("suspended", &suspended))
-        }
-        Some(ControlReply::Suspended { suspended, .. }) if suspended.is_empty() => say("Nobody is suspended.\n"),
-        Some(ControlReply::Suspended { suspended, .. }) => say(&suspended.iter().map(line).collect::<String>()),
-        Some(ControlReply::Failed { error }) => complain(Exit::Io, &error),
-        Some(_) | None => complain(Exit::Io, "the relay gave no answer"),
+        Err(error) => cannot_ask(&error),
+        Ok(suspended) if place.form() == OutputForm::Json => say_json(&json::list("suspended", &suspended)),
+        Ok(suspended) if suspended.is_empty() => say("Nobody is suspended.\n"),
+        Ok(suspended) => say(&suspended.iter().map(line).collect::<String>()),
     }
 }
 

@@ -54,7 +54,7 @@ async fn watch(
                 let now = Clock::system().now();
                 let sum = summary(ledger, &Filter::default(), now).await?;
                 let running = ask_quietly(place).await;
-                draw(&shown(sum, running.as_deref(), size().unwrap_or(USUAL), now));
+                draw(&shown(sum, running.as_ref(), size().unwrap_or(USUAL), now));
             }
             key = keys.recv() => match key {
                 Some(b'q' | b'Q') | None => return Ok(()),

@@ -29,7 +29,7 @@ pub struct ConfigStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Running {
     /// Its version.
-    #[serde(rename = "relay_version", alias = "version")]
+    #[serde(rename = "relay_version")]
     pub version: String,
     /// Its process.
     pub pid: u32,
@@ -198,6 +198,8 @@ mod tests {
             private_zones: vec!["corp.local (asked at 192.0.2.53)".to_owned()],
             client_certificates: Vec::new(),
         };
+        let read: Running = serde_json::from_str(&crate::command::json::object(&running)).unwrap();
+        assert_eq!(read.text(NOW), running.text(NOW), "commands read what the interface says");
         let text = running.text(NOW);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         crate::command::screen_tests::check("status", &text);

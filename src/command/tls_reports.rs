@@ -10,7 +10,7 @@ use crate::spool::tls_session::{
 };
 use crate::text::table::{Column, TableView, TextTable};
 use crate::text::{counted, paragraph};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The columns of the table.
@@ -56,7 +56,7 @@ pub fn table<'a>(rows: &'a [TlsReportRow], view: &TableView) -> (TextTable<&'a T
 }
 
 /// A report that was made when it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentReport {
     /// The report.
     #[serde(flatten)]

@@ -8,7 +8,7 @@
 use crate::config::TlsLevel;
 use crate::outcome::{DaneScope, TlsVerdict};
 use crate::smtp::address::Domain;
-use crate::spool::ledger::{Ledger, LedgerError, PastDelivery};
+use crate::spool::ledger::{DeliveriesWanted, Ledger, LedgerError, PastDelivery};
 use crate::text::{counted, paragraph};
 use serde::Serialize;
 
@@ -69,7 +69,8 @@ pub struct WouldWait {
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn what_if(ledger: &dyn Ledger, supposition: Supposition, domain: &Domain) -> Result<WhatIf, LedgerError> {
-    let deliveries = ledger.delivered(domain, MOST_DELIVERIES).await?;
+    let wanted = DeliveriesWanted { domain: domain.clone(), most: MOST_DELIVERIES, among: None };
+    let deliveries = ledger.delivered(&wanted).await?;
     let count = deliveries.len();
     let waits = |delivery: PastDelivery| {
         let lacking = lacking(supposition.level, &delivery.tls)?;

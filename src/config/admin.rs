@@ -23,7 +23,8 @@ pub struct AdminConfig {
     pub certificate: Option<PathBuf>,
     /// Its private key in PEM.
     pub private_key: Option<PathBuf>,
-    /// Proxies in front of the port that say in [`AdminConfig::user_header`] who asks.
+    /// Proxies in front of the port, whose word counts: in `X-Forwarded-Proto` whether the browser speaks TLS with
+    /// them, and in [`AdminConfig::user_header`] who asks.
     #[serde(deserialize_with = "network::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// The field of the request in which they say it. From elsewhere it counts for nothing.
@@ -63,9 +64,9 @@ pub(super) fn check(admin: &AdminConfig, findings: &mut ConfigFindings<'_>) {
                        127.0.0.1 behind a proxy that speaks TLS";
         findings.refuse(&["admin.users", "admin.listen"], message);
     }
-    if admin.trusted_proxies.is_empty() != admin.user_header.is_none() {
-        let message = "trusted_proxies and user_header go together: give both or neither";
-        findings.refuse(&["admin.trusted_proxies", "admin.user_header"], message);
+    if admin.trusted_proxies.is_empty() && admin.user_header.is_some() {
+        let message = "needs trusted_proxies: from elsewhere anybody could say who asks";
+        findings.refuse(&["admin.user_header", "admin.trusted_proxies"], message);
     }
     if admin.user_header.is_some() && admin.users.is_none() {
         let message = "needs users: the file says what each may do; `relay user vouch` adds one without a password";
@@ -88,7 +89,7 @@ mod tests {
         for (text, words) in [
             ("certificate = \"c.pem\"", "give both or neither"),
             ("users = \"u\"\nlisten = \"0.0.0.0:9925\"", "in clear"),
-            ("trusted_proxies = [\"127.0.0.1\"]", "trusted_proxies and user_header go together"),
+            ("user_header = \"X-User\"", "needs trusted_proxies"),
             ("trusted_proxies = [\"127.0.0.1\"]\nuser_header = \"X-User\"", "needs users"),
             ("users = \"u\"\ntrusted_proxies = [\"127.0.0.1\"]\nuser_header = \"X User\"", "no name of a field"),
         ] {

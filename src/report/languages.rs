@@ -4,9 +4,11 @@
 
 use super::texts::{LanguageTexts, TextsError};
 use crate::config::Language;
+use crate::outcome::Cause;
 use crate::smtp::address::{Domain, Mailbox};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The texts of one reader: never none.
 #[derive(Clone, Debug)]
@@ -28,6 +30,12 @@ impl ReaderLanguages {
 pub struct Texts {
     usual: ReaderLanguages,
     by_domain: BTreeMap<Domain, ReaderLanguages>,
+}
+
+/// What happened, as the built-in Dutch reports say it.
+pub(crate) fn dutch_sentence(cause: &Cause) -> String {
+    static DUTCH: OnceLock<LanguageTexts> = OnceLock::new();
+    DUTCH.get_or_init(|| LanguageTexts::built_in(Language::Nl)).sentence(cause)
 }
 
 /// Which languages are wanted.

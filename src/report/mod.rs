@@ -32,6 +32,7 @@ mod tries;
 mod words;
 
 pub use digest::{LostReport, digest};
+pub(crate) use languages::dutch_sentence;
 pub use languages::{LanguageChoice, Texts};
 pub use returned::{HEADER_LIMIT, content_wanted};
 pub use texts::TextsError;

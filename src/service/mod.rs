@@ -15,7 +15,7 @@ mod incidents;
 mod limits;
 pub mod notify;
 mod operator;
-mod order;
+pub mod order;
 mod reload;
 mod selfcheck;
 pub mod start;

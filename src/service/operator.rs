@@ -2,20 +2,26 @@
 //! admin port.
 
 use crate::clock::Timestamp;
-use crate::command::queue::{Filter, Selected};
+use crate::command::queue::Selected;
 use crate::command::status::Running;
 use crate::config::SpoolConfig;
 use crate::observe::log_level;
+use crate::observe::log_level::LogLevel;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
 use crate::service::admin::readiness;
+use crate::service::order::OrderEvent;
 use crate::service::reload::Reloading;
 use crate::service::suspensions::{self, SuspendedNow, SuspensionOrder};
-use crate::spool::event::Act;
 use crate::spool::ledger::{Ledger, LedgerError};
 use crate::spool::{SpoolError, open_ledger};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// From one word about a relay that ends to the next.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
 /// A relay that runs, as its operator has it.
 pub(super) struct Operator {
@@ -45,11 +51,6 @@ impl Operator {
         open_ledger(&self.spool).await
     }
 
-    /// The messages that an order concerns.
-    pub(super) async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {
-        filter.select(self.ledger().await?.as_ref(), act, self.now()).await
-    }
-
     /// Carries an order out on one of them, and records it.
     pub(super) async fn act(&self, order: &Order, selected: &Selected) -> Result<Acted, SpoolError> {
         let (pipeline, Selected { id, recipients, hold }) = (self.pipeline(), selected);
@@ -61,8 +62,36 @@ impl Operator {
     }
 
     /// Who is suspended once the order is carried out.
-    pub(super) async fn suspended(&self, order: SuspensionOrder) -> Result<SuspendedNow, String> {
-        suspensions::order(self.reloading.service(), &order, self.now()).await
+    pub(super) async fn suspended(&self, order: SuspensionOrder, by: &str) -> Result<SuspendedNow, String> {
+        suspensions::order(self.reloading.service(), &order, by, self.now()).await
+    }
+
+    /// Says more or less in the log, for a time or until that is changed again.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(super) fn log_level(&self, level: &str, lasts: Option<Duration>) -> Result<LogLevel, String> {
+        let in_force = log_level::set(level, lasts, &self.pipeline().out.clock)?;
+        tracing::warn!(level = in_force.level, "how much is logged was changed by the operator");
+        Ok(in_force)
+    }
+
+    /// Ends the relay. Tells how that goes for as long as somebody hears it, until the end of the process.
+    pub(super) fn drain(&self) -> mpsc::Receiver<OrderEvent> {
+        tracing::info!("the operator drains this relay: what has not begun goes back, and it ends");
+        self.stop.cancel();
+        let (teller, events) = mpsc::channel(1);
+        let pipeline = self.pipeline();
+        tokio::spawn(async move {
+            loop {
+                let under_way = pipeline.hosts().at_work();
+                if teller.send(OrderEvent::Draining { under_way }).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        });
+        events
     }
 
     /// How the relay is.

@@ -18,8 +18,8 @@ use crate::resolve::driver::Dns;
 use crate::resolve::own_hop;
 use crate::service::admin::gate::{self, AdminGate};
 use crate::service::admin::{self, AdminPort, AdminPorts};
-use crate::service::api::{self, Api};
-use crate::service::control::{self, AskError, Request};
+use crate::service::api::{self, Api, LocalApi};
+use crate::service::control::{self, AskError, ControlClient};
 use crate::service::dns;
 pub use crate::service::error::{Remedy, RunError, StartError};
 pub use crate::service::generation::{Service, outbound};
@@ -165,12 +165,13 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     tokio::spawn(Arc::clone(&reloading).at_signals(hangup));
     let operator =
         Arc::new(Operator { spool: spool_config.clone(), reloading, since: clock.now(), stop: stop.clone() });
-    let api = Api::new(Arc::clone(&operator), Arc::clone(&gate), stop.clone()).map_err(StartError::Internal)?;
+    let api = Api::new(operator, Arc::clone(&gate), stop.clone()).map_err(StartError::Internal)?;
     let api = Arc::new(api);
     let _first = further.set(api::routes(Arc::clone(&api)));
-    tokio::spawn(api::count(api, stop.clone()));
+    tokio::spawn(api::count(Arc::clone(&api), stop.clone()));
+    tokio::spawn(api::watch_paths(Arc::clone(&api), stop.clone()));
     tokio::spawn(gate::watch(gate, stop.clone()));
-    tokio::spawn(control::run(operator, control, stop.clone()));
+    tokio::spawn(control::run(LocalApi::new(api), control, stop.clone()));
     look_after(&service, spool_config, &stop);
     tokio::spawn(suspensions::watch(Arc::clone(&service), suspended, stop.clone()));
     tokio::spawn(exchange::run(exchange, Arc::clone(&service), stop.clone()));
@@ -207,7 +208,7 @@ pub async fn doubts(config: &Config) -> Result<Vec<String>, StartError> {
 
 /// Ports that cannot be opened now, where no relay runs on the spool that may have them: each in a line.
 pub async fn closed_ports(config: &Config) -> Vec<String> {
-    let runs = control::ask(&config.spool.path, &Request::Settings, |_settings| {}).await;
+    let runs = ControlClient::of(&config.spool.path).settings().await;
     if !matches!(runs, Err(AskError::NotRunning(_))) {
         return Vec::new();
     }

@@ -1,6 +1,6 @@
 //! Suspensions that all relays know which share a spool: whom the operator suspends at one of them gets in at none.
 
-use crate::accept::suspended::{self, SuspendedKind, Suspension, Suspensions};
+use crate::accept::suspended::{self, SuspendedKind, Suspension, SuspensionRecord, Suspensions};
 use crate::clock::Timestamp;
 use crate::service::generation::Service;
 use crate::spool::{Lease, SpoolError};
@@ -35,6 +35,8 @@ pub(super) enum SuspensionOrder {
 pub(super) struct SuspendedNow {
     /// All of them.
     pub suspended: Vec<Suspension>,
+    /// Who suspended and let in again, the newest first.
+    pub records: Vec<SuspensionRecord>,
     /// Whether the order changed something.
     pub changed: bool,
 }
@@ -82,13 +84,19 @@ pub(super) async fn look(service: &Service, seen: Option<i64>) -> Option<i64> {
 ///
 /// # Errors
 /// Why it is not so, or not so everywhere.
-pub(super) async fn order(service: &Service, order: &SuspensionOrder, now: Timestamp) -> Result<SuspendedNow, String> {
+pub(super) async fn order(
+    service: &Service,
+    order: &SuspensionOrder,
+    by: &str,
+    now: Timestamp,
+) -> Result<SuspendedNow, String> {
     let spool = Arc::clone(&service.pipeline().spool);
     for _ in 0..MOST_TRIES {
         let before = spool.shared_state(suspended::NAME).await.map_err(|error| error.to_string())?;
         let (revision, value) = before.map(|state| (state.revision, state.value)).unzip();
-        let (suspensions, order) = (service.acceptor().suspensions(), order.clone());
-        let done = tokio::task::spawn_blocking(move || carry_out(&suspensions, value, order, now)).await;
+        let (suspensions, order, by) = (service.acceptor().suspensions(), order.clone(), by.to_owned());
+        let done =
+            tokio::task::spawn_blocking(move || carry_out(&suspensions, value, order, By { by: &by, now })).await;
         let SuspensionsShared { now, of_all } = done.map_err(|panicked| panicked.to_string())??;
         if !now.changed {
             return Ok(now);
@@ -102,20 +110,27 @@ pub(super) async fn order(service: &Service, order: &SuspensionOrder, now: Times
     Err("other relays change what is suspended at the same time: say it again".to_owned())
 }
 
+/// Who gives an order, and when.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    by: &'a str,
+    now: Timestamp,
+}
+
 fn carry_out(
     suspensions: &Suspensions,
     of_all: Option<Vec<u8>>,
     order: SuspensionOrder,
-    now: Timestamp,
+    By { by, now }: By<'_>,
 ) -> Result<SuspensionsShared, String> {
     if let Some(of_all) = of_all {
         suspensions.take_over(&of_all)?;
     }
     let changed = match order {
-        SuspensionOrder::Suspend(suspension) => suspensions.suspend(suspension, now).map(|()| true)?,
-        SuspensionOrder::Resume { kind, name } => suspensions.resume(kind, &name, now)?,
+        SuspensionOrder::Suspend(suspension) => suspensions.suspend(suspension, by, now).map(|()| true)?,
+        SuspensionOrder::Resume { kind, name } => suspensions.resume(kind, &name, by, now)?,
         SuspensionOrder::Look => false,
     };
-    let now = SuspendedNow { suspended: suspensions.now(now), changed };
+    let now = SuspendedNow { suspended: suspensions.now(now), records: suspensions.records(), changed };
     Ok(SuspensionsShared { now, of_all: suspensions.shared()? })
 }

@@ -145,11 +145,11 @@ pub trait Ledger: Send + Sync {
     /// When the ledger cannot be read.
     async fn tls_reports_due(&self, due: &DueTlsReports) -> Result<Vec<DueTlsReport>, LedgerError>;
 
-    /// Deliveries to recipients of a domain, the newest messages first; at most `most`.
+    /// Deliveries to recipients of a domain, the newest messages first.
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError>;
+    async fn delivered(&self, wanted: &DeliveriesWanted) -> Result<Vec<PastDelivery>, LedgerError>;
 
     /// The domains that mail was accepted for, those with most recipients first; at most `most`. Goes
     /// through all recipients that the ledger has.
@@ -302,6 +302,18 @@ pub struct LedgerRecipient {
     pub state: RecipientState,
     /// Who was told, when it failed.
     pub told: Option<ToldBy>,
+}
+
+/// Which deliveries are asked for.
+#[derive(Clone, Debug)]
+pub struct DeliveriesWanted {
+    /// To recipients of this domain.
+    pub domain: Domain,
+    /// At most so many.
+    pub most: usize,
+    /// Among how many recipients of the newest messages that clients handed in; none: among all there are, which takes
+    /// its time.
+    pub among: Option<u32>,
 }
 
 /// A recipient whose message was taken by a mail server.

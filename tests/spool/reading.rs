@@ -6,7 +6,7 @@ use crate::sample::{LATER, NOW, become_so, claim, delivered, ended, envelope, fa
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::Silence;
-use dane_relay::spool::ledger::{Ledger, LedgerMessage, Listed, MessageState, More, ToldBy};
+use dane_relay::spool::ledger::{DeliveriesWanted, Ledger, LedgerMessage, Listed, MessageState, More, ToldBy};
 use dane_relay::spool::{Hold, Notification, Opened, RecipientState, Settlement, Spool};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -175,7 +175,11 @@ pub(crate) async fn past_deliveries_to_a_domain_are_found_by_it_alone<E: Engine>
     let Opened { spool, .. } = engine.open(NOW).await.unwrap();
     let ids = of_every_kind(spool.as_ref()).await;
     let ledger = engine.ledger().await;
-    let found = async |domain: &str, most| ledger.delivered(&domain.parse().unwrap(), most).await.unwrap();
+    let among = async |domain: &str, most, among| {
+        let domain = domain.parse().unwrap();
+        ledger.delivered(&DeliveriesWanted { domain, most, among }).await.unwrap()
+    };
+    let found = async |domain: &str, most| among(domain, most, None).await;
     let all = found("x.example", 10).await;
     assert_eq!(all.iter().map(|one| (one.id, one.recipient.as_str())).collect::<Vec<_>>(), [(ids[0], "a@x.example")]);
     assert_eq!(found("X.Example", 10).await, all);
@@ -183,6 +187,8 @@ pub(crate) async fn past_deliveries_to_a_domain_are_found_by_it_alone<E: Engine>
         assert_eq!(found(other, 10).await, [], "{other}");
     }
     assert_eq!(found("x.example", 0).await, []);
+    assert_eq!(among("x.example", 10, Some(1_000)).await, all);
+    assert_eq!(among("x.example", 10, Some(2)).await, [], "they went to others");
 }
 
 pub(crate) async fn the_domains_that_mail_goes_to_are_counted<E: Engine>(engine: E) {

@@ -1,12 +1,14 @@
 //! `/api/v1` of the admin port: it is as its description says, gives everybody what the role allows and no more, and
 //! records who did what.
 
-use crate::http::{HttpAnswer, http};
+use crate::http::{HttpAnswer, http, http_here};
 use crate::relay::{SENDER, World, lab, says, until};
+use dane_relay::clock::Timestamp;
 use dane_relay::command::queue::page::MOST_OF_PAGE;
+use dane_relay::config::Config;
 use dane_relay::config::users::{NewToken, UserRole, new_token, with_user};
 use dane_relay::envelope::QueueId;
-use dane_relay::lab::{LabBuilder, TroubleAt};
+use dane_relay::lab::{LabBuilder, Tlsa, TroubleAt};
 use serde_json::{Value, json};
 
 /// A relay with a user of each role, who each have a token.
@@ -18,6 +20,10 @@ pub(crate) struct ApiScene {
 
 impl ApiScene {
     async fn new(lab: LabBuilder) -> Self {
+        Self::with(lab, |_| {}).await
+    }
+
+    async fn with(lab: LabBuilder, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (mut text, mut tokens) = (String::new(), Vec::new());
         for role in UserRole::ALL {
@@ -29,9 +35,13 @@ impl ApiScene {
         std::fs::write(&file, text).unwrap();
         let world = World::with(lab, |_, config| {
             config.admin.users = Some(file);
+            config.tls_reports.enabled = true;
+            config.tls_reports.organization = Some("Office Ltd".to_owned());
+            config.tls_reports.contact = Some("tls@office.test".parse().unwrap());
             config.retry.first = std::time::Duration::from_secs(3_600);
             config.retry.longest = std::time::Duration::from_secs(3_600);
             config.retry.expire_after = std::time::Duration::from_secs(86_400);
+            change(config);
         });
         Self { world: world.await, tokens, _folder: folder }
     }
@@ -75,6 +85,13 @@ impl ApiScene {
         let authorization = self.token(role);
         let fields = [("Authorization", authorization.as_str())];
         http(self.world.relay.admin, &format!("{method} /api/v1/{path}"), &fields, &body).await
+    }
+
+    /// The same over the control socket, by the user of this process.
+    async fn ask_here(&self, request: &str, body: &Value) -> HttpAnswer {
+        let (method, path) = request.split_once(' ').unwrap();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        http_here(&self.world.spool_config().path, &format!("{method} /api/v1/{path}"), &[], &body).await
     }
 
     async fn get(&self, role: UserRole, path: &str) -> HttpAnswer {
@@ -139,6 +156,7 @@ fn example(method: &str, path: &str, id: QueueId) -> (String, Value) {
         ("delete", "suspensions") => ("suspensions?kind=user&name=eve".to_owned(), Value::Null),
         ("post", "acts") => (path, json!({ "act": "hold", "id": [id], "reason": "the customer asked" })),
         ("post", "checks") => (path, json!({ "domain": "good.test" })),
+        ("post", "tls-reports") => (path, json!({ "domain": "good.test" })),
         _ => (path, Value::Null),
     }
 }
@@ -146,6 +164,15 @@ fn example(method: &str, path: &str, id: QueueId) -> (String, Value) {
 #[tokio::test]
 async fn every_way_of_the_description_answers_as_it_says() {
     let (scene, id) = ApiScene::busy().await;
+    let finding = json!({ "kind": "certificate-ends", "detail": "it ends tomorrow" });
+    let found =
+        json!([{ "domain": "busy.test", "at": 1, "verdict": "OK", "contact": "a@busy.test", "findings": [finding] }]);
+    std::fs::write(scene.world.spool_config().path.join("watch.json"), found.to_string()).unwrap();
+    let counted = || async {
+        let said = scene.get(UserRole::HelpDesk, "tls-reports").await.json();
+        said["reports"][0]["day"].as_str().map(str::to_owned)
+    };
+    let day = until(counted, "a count of the attempt").await;
     let description = scene.get(UserRole::Look, "openapi.json").await.json();
     let mut check: Option<String> = None;
     let mut ways = Vec::new();
@@ -156,24 +183,30 @@ async fn every_way_of_the_description_answers_as_it_says() {
         }
     }
     ways.sort_by_key(|(method, path, _)| (*method == "delete", path.ends_with("events"), *method != "post"));
+    // Those two concern the process, which is that of the test: `commands.rs`.
+    ways.retain(|(_, path, _)| !["/drain", "/log-level"].contains(path));
     for (method, path, operation) in ways {
         let (mut target, body) = example(method, path, id);
+        target = target.replace("{day}", &day);
         if let Some(check) = &check {
             target = target.replace("{id}", check);
         }
         let request = format!("{} {target}", method.to_uppercase());
-        let said = scene.ask(UserRole::Operator, &request, &body).await;
-        if path == "/posture/{domain}" {
-            assert_eq!(said.status, 404, "nothing is watched: {said:?}");
-            continue;
-        }
+        let said = if operation["x-control-socket-only"] == true {
+            let elsewhere = scene.ask(UserRole::Operator, &request, &body).await;
+            assert_eq!(elsewhere.status, 403, "{request}: {elsewhere:?}");
+            scene.ask_here(&request, &body).await
+        } else {
+            scene.ask(UserRole::Operator, &request, &body).await
+        };
         let answer =
             operation["responses"].as_object().unwrap().iter().find(|(code, _)| **code == said.status.to_string());
         let (_, answer) = answer.unwrap_or_else(|| panic!("{request}: {said:?}"));
-        let (kind, content) = answer["content"].as_object().unwrap().iter().next().unwrap();
-        assert_eq!(said.fields("content-type"), [kind.as_str()], "{request}");
+        let kind = said.fields("content-type")[0];
+        let content = &answer["content"][kind];
+        assert!(content.is_object(), "{request}: {kind}");
         let Some(schema) = content.get("schema") else { continue };
-        let answers = match kind.as_str() {
+        let answers = match kind {
             "text/event-stream" => said.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect(),
             _ => vec![said.body.as_str()],
         };
@@ -306,9 +339,102 @@ async fn a_check_can_be_ended_and_one_that_is_done_says_what_the_command_says() 
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!((&last["state"], &last["verdict"]), (&json!("done"), &json!("ok")), "{last}");
     assert!(last["text"].as_str().unwrap().starts_with("OK  good.test"), "{last}");
+    let stages: Vec<&str> = last["steps"].as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["dns", "mx", "tlsa", "policy", "connect", "tls", "verdict"], "{last}");
+    let tls = last["steps"][5]["text"].as_str().unwrap();
+    assert!(tls.contains("TLSv1.3, dane by 3 1 1 "), "{tls}");
     let begun = scene.ask(UserRole::HelpDesk, "POST checks", &json!({ "domain": "good.test" })).await.json();
     let request = format!("DELETE checks/{}", begun["id"].as_str().unwrap());
     let ended = scene.ask(UserRole::HelpDesk, &request, &Value::Null).await.json();
     assert!(["cancelled", "done"].contains(&ended["state"].as_str().unwrap()), "{ended}");
     assert_eq!(scene.get(UserRole::Look, "checks/nonsense").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_domain_is_known_by_its_records_and_last_deliveries_without_a_check() {
+    let records = [Tlsa::Misfits(3, 1, 1, 0), Tlsa::Fits(3, 1, 1), Tlsa::Misfits(1, 1, 1, 0)];
+    let lab = lab().domain("good.test", |d| d.host(|h| h.tlsa(records))).domain("plain.test", |d| d.plain());
+    let scene = ApiScene::with(lab, |config| {
+        config.watch.domains = 720;
+        config.watch.every = std::time::Duration::from_secs(3_600);
+    });
+    let scene = scene.await;
+    let before = scene.get(UserRole::Look, "domains/good.test").await.json();
+    assert_eq!((&before["deliveries"], &before["dns"]["mx_security"]), (&json!([]), &json!("secure")), "{before}");
+    let tlsa = |known: &Value| {
+        let marks = known["dns"]["hosts"][0]["tlsa"].as_array().unwrap().iter();
+        let mut marks: Vec<_> = marks
+            .map(|r| (r["record"].as_str().unwrap()[..5].to_owned(), r["usable"] == true, r["matched"] == true))
+            .collect();
+        marks.sort();
+        marks
+    };
+    let mark = |record: &str, usable, matched| (record.to_owned(), usable, matched);
+    assert_eq!(tlsa(&before), [mark("1 1 1", false, false), mark("3 1 1", true, false), mark("3 1 1", true, false)]);
+    let id = scene.world.mail(&["bob@good.test"]).await;
+    scene.world.delivered(id, "bob@good.test").await;
+    let recorded = || async {
+        let known = scene.get(UserRole::HelpDesk, "domains/GOOD.test").await.json();
+        known["deliveries"][0].is_object().then_some(known)
+    };
+    let after = until(recorded, "the delivery in the ledger").await;
+    assert_eq!(tlsa(&after), [mark("1 1 1", false, false), mark("3 1 1", true, false), mark("3 1 1", true, true)]);
+    let delivery = &after["deliveries"][0];
+    assert_eq!((&delivery["id"], &delivery["recipient"]), (&json!(id), &json!("bob@good.test")), "{after}");
+    let plain = scene.get(UserRole::Look, "domains/plain.test").await.json();
+    assert_eq!((&plain["dns"]["mx_security"], &plain["deliveries"]), (&json!("insecure"), &json!([])), "{plain}");
+    assert!(plain["dns"]["hosts"][0]["no_dane"].is_string(), "{plain}");
+    let nowhere = scene.get(UserRole::Look, "domains/nowhere.test").await.json();
+    assert!(nowhere["dns"]["fault"]["sentence"].is_string(), "{nowhere}");
+    // What the watch of this relay finds of it.
+    let watched = || async {
+        let said = scene.get(UserRole::Look, "posture/good.test").await;
+        (said.status == 200).then(|| said.json())
+    };
+    let posture = until(watched, "a look of the watch").await;
+    assert_eq!((&posture["verdict"], &posture["contact"]), (&json!("OK"), &json!("postmaster@good.test")), "{posture}");
+    let known = scene.get(UserRole::Operator, "domains/good.test").await.json();
+    assert_eq!(known["posture"]["verdict"], "OK", "{known}");
+    assert_eq!(scene.get(UserRole::Operator, "posture/plain.test").await.status, 404, "no mail went there");
+}
+
+#[tokio::test]
+async fn the_queue_is_sorted_by_domain_next_attempt_size_and_attempts_page_by_page() {
+    let later = |lab: LabBuilder, name: &str| {
+        lab.domain(name, |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))))
+    };
+    let scene = ApiScene::new(["b.test", "a.test", "c.test"].into_iter().fold(lab(), later)).await;
+    let mut ids = Vec::new();
+    for (name, octets) in [("b.test", 10), ("a.test", 3_000), ("c.test", 500)] {
+        let to = format!("bob@{name}");
+        let content = format!("{}{}\r\n", crate::relay::content(&to), "x".repeat(octets));
+        let id = crate::relay::hand_in(scene.world.smtp(), SENDER, &[to.as_str()], content.as_bytes()).await;
+        scene.until_tried(id).await;
+        ids.push(id);
+    }
+    let [b, a, c] = [ids[0], ids[1], ids[2]];
+    scene.done(&json!({ "act": "retry", "id": [c] })).await;
+    let twice = || async {
+        let why = scene.get(UserRole::Look, &format!("messages?subject={c}")).await.json();
+        (why["stories"][0]["message"]["recipients"][0]["tries"] == 2).then_some(())
+    };
+    until(twice, "the second attempt").await;
+    for (sort, expected) in [("domain", [a, b, c]), ("size", [a, c, b]), ("attempts", [c, b, a]), ("next", [a, b, c])] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = scene.get(UserRole::Look, &format!("queue?sort={sort}&limit=2{after}")).await.json();
+            seen.extend(page["messages"].as_array().unwrap().iter().cloned());
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        let ids: Vec<Value> = seen.iter().map(|one| one["id"].clone()).collect();
+        match sort {
+            // The schedule has chance in it.
+            "next" => {
+                let due = seen.iter().map(|one| Timestamp::from_rfc3339(one["due"].as_str().unwrap()).unwrap());
+                assert!(ids.len() == 3 && due.is_sorted(), "{seen:?}");
+            }
+            _ => assert_eq!(ids, expected.map(|id| json!(id)), "{sort}"),
+        }
+    }
 }

@@ -35,8 +35,17 @@ impl Driver {
 
     /// A browser that prefers these colours: 0 is dark, 1 is light.
     async fn browser(&self, scheme: u8) -> Client {
-        let colours = format!("--blink-settings=preferredColorScheme={scheme}");
-        let arguments = json!(["--headless", "--no-sandbox", "--disable-gpu", "--lang=en", colours]);
+        self.with_settings(&format!("preferredColorScheme={scheme}")).await
+    }
+
+    /// A browser in which no script runs.
+    async fn without_script(&self) -> Client {
+        self.with_settings("scriptEnabled=false").await
+    }
+
+    async fn with_settings(&self, settings: &str) -> Client {
+        let settings = format!("--blink-settings={settings}");
+        let arguments = json!(["--headless", "--no-sandbox", "--disable-gpu", "--lang=en", settings]);
         let Value::Object(wanted) = json!({ "goog:chromeOptions": { "args": arguments } }) else { unreachable!() };
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(wanted).connect(&self.address).await.unwrap()
@@ -136,5 +145,33 @@ async fn a_check_is_watched_live_and_the_answer_for_a_caller_can_be_copied() {
     // What the server answered is text, and nothing else.
     assert!(client.source().await.unwrap().contains("&lt;script&gt;alert(1)"));
     assert!(client.get_alert_text().await.is_err(), "nothing of it ran");
+    client.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_script_everything_can_be_read_and_a_check_shows_its_end_by_itself() {
+    let (scene, driver) = (PageScene::new().await, Driver::start());
+    scene.until_tried(&scene.browser(UserRole::Look).await).await;
+    let client = driver.without_script().await;
+    log_in(&client, &scene).await;
+    let story = format!("/find?q={}", scene.id);
+    for (path, words) in [
+        ("/", "Mail flows"),
+        (story.as_str(), "mx.busy.test"),
+        ("/domain?name=busy.test", "Mail servers"),
+        ("/queue", "rejected-for-now"),
+        ("/incidents", "No incident is known"),
+        ("/reports", "Reports on TLS"),
+        ("/exceptions", "Nobody is suspended"),
+    ] {
+        client.goto(&format!("http://{}{path}", scene.admin())).await.unwrap();
+        let text = client.find(Locator::Css("main")).await.unwrap().text().await.unwrap();
+        assert!(text.contains(words), "no {words} at {path}: {text}");
+        assert!(client.find(Locator::Css("button.copy:not([hidden])")).await.is_err(), "it would do nothing: {path}");
+    }
+    client.goto(&format!("http://{}/domain?name=good.test", scene.admin())).await.unwrap();
+    client.find(Locator::Css("form[action='/check'] button")).await.unwrap().click().await.unwrap();
+    let said = client.wait().at_most(Duration::from_secs(60)).for_element(Locator::Css("#said")).await.unwrap();
+    assert!(said.text().await.unwrap().starts_with("OK  good.test"), "the page came again by itself");
     client.close().await.unwrap();
 }

@@ -7,9 +7,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 /// An answer as it came.
@@ -41,6 +42,20 @@ pub(crate) async fn http(admin: SocketAddr, request: &str, fields: &[(&str, &str
         body.len()
     );
     said(admin, text.as_bytes(), request).await
+}
+
+/// One request over the control socket of a spool, as the user of this process.
+pub(crate) async fn http_here(spool: &Path, request: &str, fields: &[(&str, &str)], body: &str) -> HttpAnswer {
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let text = format!("{request} HTTP/1.1\r\nHost: relay\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len());
+    let asking = async {
+        let mut stream = UnixStream::connect(spool.join("control")).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    answered(&within(asking, request).await, request)
 }
 
 /// The answer to these octets.

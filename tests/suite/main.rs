@@ -30,6 +30,7 @@ mod check_situations;
 mod cluster;
 mod command;
 mod commands;
+mod control;
 mod dane;
 mod deliver;
 mod destination;

@@ -2,7 +2,7 @@
 //! says in two languages what the commands say.
 
 use crate::http::{HttpAnswer, http, said, said_in_tls};
-use crate::relay::{World, lab, says, until};
+use crate::relay::{SENDER, World, hand_in, lab, says, until};
 use crate::reload::{Configured, certificate};
 use dane_relay::config::users::{NO_PASSWORD, UserRole, hash, with_user};
 use dane_relay::envelope::QueueId;
@@ -46,6 +46,8 @@ impl PageScene {
         let lab = lab().domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, hostile)));
         let world = World::with(lab.domain("good.test", |d| d), |_, config| {
             config.admin.users = Some(users.clone());
+            config.tls_reports.organization = Some("Office Ltd".to_owned());
+            config.tls_reports.contact = Some("tls@office.test".parse().unwrap());
             config.retry.first = std::time::Duration::from_secs(3_600);
             config.retry.longest = std::time::Duration::from_secs(3_600);
             config.retry.expire_after = std::time::Duration::from_secs(86_400);
@@ -147,6 +149,19 @@ async fn every_page_is_there_in_both_languages_and_loads_nothing_from_elsewhere(
     for file in ["/style.css", "/page.js", "/icon.svg"] {
         assert_eq!(http(scene.admin(), &format!("GET {file}"), &[], "").await.status, 200, "{file}");
     }
+    assert_eq!(browser.get("/report?domain=good.test&day=2026-11-21").await.status, 200);
+    assert_eq!(browser.get("/report?domain=a%20b&day=x").await.status, 400);
+    let dutch = browser.get_in("nl", &format!("/find?q={id}")).await.body;
+    for words in [
+        "in de wachtrij, volgende poging",
+        "aangenomen",
+        "geprobeerd bij",
+        "De mailserver mx.busy.test",
+        "zei: 451 4.3.0",
+    ] {
+        assert!(dutch.contains(words), "no {words} in {dutch}");
+    }
+    assert!(!dutch.contains("accepted") && !dutch.contains("tried "), "{dutch}");
     let now = browser.get("/").await.body;
     assert!(now.contains("Mail flows; domains with mail that waits: 1") || now.contains("being counted"), "{now}");
     assert_eq!(browser.get("/nothing").await.status, 404);
@@ -256,6 +271,14 @@ async fn an_act_is_recorded_with_the_user_and_can_be_undone_and_each_role_sees_w
     assert!(story.contains("by the operator (the user operator: the customer asked): bob@busy.test held"), "{story}");
 }
 
+/// A message whose recipient, subject and Message-ID are markup, with a character that turns the direction of text.
+async fn hostile_message(scene: &PageScene) -> QueueId {
+    let to = format!("\"{MARKUP}\"@busy.test");
+    let head = format!("From: <{SENDER}>\r\nTo: <bob@busy.test>\r\nSubject: {MARKUP}\u{202e}\r\n");
+    let content = format!("{head}Message-ID: <{MARKUP}\u{202e}@busy.test>\r\n\r\nHello!\r\n");
+    hand_in(scene.world.smtp(), SENDER, &[to.as_str()], content.as_bytes()).await
+}
+
 #[tokio::test]
 async fn words_of_strangers_are_shown_and_not_obeyed() {
     let scene = PageScene::new().await;
@@ -265,6 +288,10 @@ async fn words_of_strangers_are_shown_and_not_obeyed() {
     let csrf = browser.csrf().await;
     let suspended = browser.post("/suspend", &format!("csrf={csrf}&kind=user&name={MARKUP}&reason={encoded}")).await;
     assert_eq!(suspended.status, 303, "{suspended:?}");
+    let resumed = browser.post("/resume", &format!("csrf={csrf}&kind=user&name={MARKUP}")).await;
+    assert_eq!(resumed.status, 303, "{resumed:?}");
+    let page = browser.get("/exceptions").await.body;
+    assert!(page.contains("let in again, by operator"), "who let in again is recorded: {page}");
     let id = scene.id;
     let paths = [
         format!("/find?q={id}"),
@@ -285,6 +312,16 @@ async fn words_of_strangers_are_shown_and_not_obeyed() {
     }
     let story = browser.get(&format!("/find?q={id}")).await.body;
     assert!(story.contains("&#60;script&#62;alert(1)"), "the reply is told: {story}");
+    let hostile = hostile_message(&scene).await;
+    for path in [
+        "/queue".to_owned(),
+        format!("/find?q={hostile}"),
+        "/find?q=%22%3Cscript%3Ealert(1)%3C%2Fscript%3E%22@busy.test".to_owned(),
+    ] {
+        let page = browser.get(&path).await.body;
+        assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "the address is shown at {path}: {page}");
+        assert!(!page.contains("<script>alert") && !page.contains('\u{202e}'), "{path}: {page}");
+    }
     // A request that would add a header field of its own.
     let octets = format!(
         "GET /queue HTTP/1.1\r\nHost: x\r\nCookie: {}\r\nX: a\rSet-Cookie: b\r\nConnection: close\r\n\r\n",
@@ -363,4 +400,52 @@ async fn a_check_is_begun_and_watched_and_ends_in_the_words_of_the_command() {
     };
     let page = until(done, "the end of the check").await;
     assert!(!page.contains("data-events"), "{page}");
+}
+
+#[tokio::test]
+async fn a_domain_shows_its_servers_their_records_and_the_last_deliveries() {
+    let scene = PageScene::new().await;
+    let look = scene.browser(UserRole::Look).await;
+    let id = scene.world.mail(&["bob@good.test"]).await;
+    scene.world.delivered(id, "bob@good.test").await;
+    let shown = async || {
+        let page = look.get("/domain?name=good.test").await.body;
+        // What has not come in time is on the next page.
+        (!page.contains("data-reload") && page.contains("matched lately")).then_some(page)
+    };
+    let page = until(shown, "an answer of the DNS, and the delivery in the ledger").await;
+    for words in ["mx.good.test", "DNSSEC: secure", "matched lately", "<code>3 1 1 ", &id.to_string(), "dane, TLSv1.3"]
+    {
+        assert!(page.contains(words), "no {words} in {page}");
+    }
+    let dutch = look.get_in("nl", "/domain?name=good.test").await.body;
+    assert!(dutch.contains("Laatste afleveringen") && dutch.contains("paste onlangs"), "{dutch}");
+    let nowhere = async || {
+        let page = look.get("/domain?name=nowhere.test").await.body;
+        (!page.contains("data-reload")).then_some(page)
+    };
+    let nowhere = until(nowhere, "an answer of the DNS").await;
+    assert!(nowhere.contains("class=\"fault\"") && nowhere.contains("5000"), "{nowhere}");
+}
+
+#[tokio::test]
+async fn a_cookie_is_secure_where_a_proxy_of_ours_says_that_the_browser_speaks_tls() {
+    let from = |network: &str| {
+        let network = vec![network.parse().unwrap()];
+        PageScene::with(move |config| config.admin.trusted_proxies = network)
+    };
+    let https = [("X-Forwarded-Proto", "https")];
+    let scene = from("127.0.0.0/8").await;
+    let set = scene.login("operator", PASSWORD, &https).await.fields("set-cookie")[0].to_owned();
+    assert!(set.starts_with("__Host-relay=") && set.contains("; Secure") && set.contains("; HttpOnly"), "{set}");
+    let cookie = set.split(';').next().unwrap();
+    let ask = async |fields: &[(&str, &str)]| http(scene.admin(), "GET /", fields, "").await.status;
+    assert_eq!(ask(&[("Cookie", cookie), https[0]]).await, 200);
+    assert_eq!(ask(&[("Cookie", cookie)]).await, 303, "it is not for a browser in clear");
+    let scene = from("192.0.2.0/24").await;
+    let set = scene.login("operator", PASSWORD, &https).await.fields("set-cookie")[0].to_owned();
+    assert!(
+        set.starts_with("relay-session=") && !set.contains("Secure"),
+        "from elsewhere it counts for nothing: {set}"
+    );
 }

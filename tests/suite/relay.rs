@@ -3,6 +3,7 @@
 //! Every wait is for an event and has a limit that only a failed test meets.
 
 use dane_relay::clock::Clock;
+use dane_relay::command::queue::Filter;
 use dane_relay::config::{Config, SpoolConfig};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::world::AnchorForm;
@@ -12,8 +13,10 @@ use dane_relay::lab::{Lab, LabBuilder, RunningMxHost, Trouble};
 use dane_relay::net::{Network, Tcp};
 use dane_relay::observe::RecipientNews;
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome};
-use dane_relay::service::control::{self, ControlReply, Request};
+use dane_relay::service::control::ControlClient;
+use dane_relay::service::order::OrderEvent;
 use dane_relay::service::start::{self, Relay};
+use dane_relay::spool::event::Act;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -164,17 +167,16 @@ impl World {
 
     /// The operator's order about a message.
     pub(crate) async fn order(&self, act: &str, id: QueueId) {
-        let filter = serde_json::json!({ "id": [id] });
-        let request = serde_json::json!({ "request": "act", "act": act, "filter": filter });
-        let (request, spool) = (serde_json::from_value(request).unwrap(), self.folder.path().join("spool"));
-        let mut answers = Vec::new();
-        control::ask(&spool, &request, |answer| answers.push(answer)).await.unwrap();
-        assert!(matches!(answers.last(), Some(ControlReply::Done { acted: 1, .. })), "{answers:?}");
+        let filter = Filter { id: vec![id], ..Filter::default() };
+        let act: Act = serde_json::from_value(act.into()).unwrap();
+        let mut told = Vec::new();
+        self.control().act(act, &filter, None, |event| told.push(event)).await.unwrap();
+        assert!(matches!(told.last(), Some(OrderEvent::Done { acted: 1, .. })), "{told:?}");
     }
 
-    /// An order over the control socket; `each` hears every line of the answer.
-    pub(crate) async fn ask(&self, request: &Request, each: impl FnMut(ControlReply)) {
-        control::ask(&self.spool_config().path, request, each).await.unwrap();
+    /// A client of the control socket.
+    pub(crate) fn control(&self) -> ControlClient {
+        ControlClient::of(&self.spool_config().path)
     }
 
     /// Where the spool is.

@@ -1,13 +1,13 @@
 //! A day of mail, and the reports on TLS about it: what domains that ask for it are told, by mail and by HTTPS, and
 //! what becomes of reports that nobody takes (RFC 8460 §3, §4, §5).
 
+use crate::http::http_here;
 use crate::relay::{World, lab, says, until};
 use crate::tls_report::document;
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, DomainPattern};
 use dane_relay::lab::{AnswerFault, DomainSpec, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::net::Tcp;
-use dane_relay::service::control::{ControlReply, Request};
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::open_ledger;
 use dane_relay::spool::tls_session::{ReportDay, TlsReportId, TlsReportState};
@@ -64,18 +64,8 @@ async fn world(clock: &Clock, change: impl FnOnce(&mut Config)) -> World {
 
 /// What the order to send at once brings.
 async fn send_now(world: &World) -> BTreeMap<String, TlsReportState> {
-    let mut sent = BTreeMap::new();
-    let mut is_whole = false;
-    world
-        .ask(&Request::SendTlsReports { domain: None }, |answer| {
-            is_whole = matches!(answer, ControlReply::TlsReportsSent);
-            if let ControlReply::TlsReport { report, state } = answer {
-                sent.insert(report.domain, state);
-            }
-        })
-        .await;
-    assert!(is_whole, "the answer was cut off: {sent:?}");
-    sent
+    let sent = world.control().send_tls_reports(None).await.unwrap();
+    sent.into_iter().map(|sent| (sent.report.domain, sent.state)).collect()
 }
 
 /// All that has happened is recorded, and so many messages wait.
@@ -104,6 +94,15 @@ fn sections(document: &Value) -> Vec<String> {
         )
     };
     document["policies"].as_array().unwrap().iter().map(section).collect()
+}
+
+/// The report that the interface gives to whoever asks.
+async fn as_counted(world: &World, domain: &str, day: ReportDay) -> Value {
+    let request = format!("GET /api/v1/tls-reports/{domain}/{day}");
+    let said = http_here(&world.spool_config().path, &request, &[], "").await;
+    let kept = format!("attachment; filename=\"{domain}_{day}.json\"");
+    assert_eq!(said.fields("content-disposition"), [kept.as_str()], "{said:?}");
+    said.json()
 }
 
 /// The sessions of both, those that succeeded and those that failed.
@@ -155,6 +154,7 @@ async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
         let domain = head.split("TLS-Report-Domain: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
         assert!(head.contains(id), "{head}");
         assert!(head.contains("TLS-Required: No\r\n"), "{head}");
+        assert_eq!(as_counted(&world, &domain, day).await, document, "who looks later sees what went out");
         told.insert(domain, sections(&document));
     }
     assert_eq!(told["good.test"], ["tlsa mx.good.test: 3 ok, 0 failed []"]);

@@ -65,6 +65,14 @@ pub struct WaitingRecipient {
     pub report_due: Option<Timestamp>,
 }
 
+impl QueueLine {
+    /// Attempts made for the recipient that was tried most often.
+    #[must_use]
+    pub fn tries(&self) -> u32 {
+        self.recipients.iter().map(|waiting| waiting.tries).max().unwrap_or_default()
+    }
+}
+
 impl WaitingRecipient {
     /// What stopped it, in the word of its cause.
     #[must_use]

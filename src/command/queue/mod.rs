@@ -18,7 +18,6 @@ use crate::spool::event::Act;
 use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, LedgerRecipient, Listed, MessageState};
 use crate::spool::{Hold, RecipientState};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -35,27 +34,22 @@ const NOT_TRIED: &str = "not-tried";
 const DELIVERED: &str = "delivered";
 
 /// Which messages, and which of their recipients. Conditions add up; without any it is all.
-#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Filter {
     /// Recipients in this domain.
     #[arg(long, value_name = "DOMAIN", value_parser = domain)]
-    #[serde(default)]
     pub domain: Option<String>,
     /// Recipients whose last attempt met this cause, such as tlsa-invalid, or not-tried.
     #[arg(long, value_name = "WORD", value_parser = cause)]
-    #[serde(default)]
     pub cause: Option<String>,
     /// Messages that wait for longer than this, such as 4h.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    #[serde(default)]
     pub older: Option<Duration>,
     /// Messages from this address; <> is the null reverse-path.
     #[arg(long, value_name = "ADDRESS", value_parser = sender)]
-    #[serde(default)]
     pub sender: Option<String>,
     /// This message; may be given several times.
     #[arg(long, value_name = "QUEUE-ID")]
-    #[serde(default)]
     pub id: Vec<QueueId>,
 }
 
@@ -117,21 +111,13 @@ impl Filter {
             && self.cause.as_ref().is_none_or(|word| cause == word)
     }
 
-    /// What an order concerns in the ledger, oldest first; at most [`MOST_SELECTED`]. Who is held
+    /// What an order concerns in the ledger, oldest first; at most `most`. Who is held
     /// already needs no hold, and who is not held no release; who has its end waits for nothing but its
     /// report.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn select(&self, ledger: &dyn Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
-        self.select_at_most(ledger, act, MOST_SELECTED, now).await
-    }
-
-    /// The same, at most so many.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn select_at_most(
+    pub async fn select(
         &self,
         ledger: &dyn Ledger,
         act: Act,

@@ -1,12 +1,16 @@
-//! A page of what waits: some messages, and where the next page begins. However much waits, a page costs the same.
+//! A page of what waits: some messages, and where the next page begins.
+//!
+//! By age a page costs the same however much waits. For the other orders there is no index, which each message would
+//! pay for: all that waits is looked through, and where that is more than some thousand messages, nothing is sorted.
 
 use super::Filter;
 use super::list::QueueLine;
 use crate::clock::Timestamp;
 use crate::spool::ledger::{
-    Ledger, LedgerError, LedgerMessage, Listed, MessageState, WaitingFrom, WaitingOrder, WaitingPlace,
+    Ledger, LedgerError, LedgerMessage, Listed, Listing, MessageState, WaitingFrom, WaitingOrder, WaitingPlace,
 };
 use serde::Serialize;
+use std::cmp::Reverse;
 
 /// The most messages of a page.
 pub const MOST_OF_PAGE: usize = 500;
@@ -14,15 +18,51 @@ pub const MOST_OF_PAGE: usize = 500;
 /// Messages that are looked at for one page: where few fit, a page may be short and not the last.
 const MOST_LOOKED_AT: usize = 1_000;
 
+/// The most messages that are sorted by something else than their age.
+pub const MOST_SORTED: usize = 5_000;
+
 /// Which page is wanted.
 #[derive(Clone, Debug)]
 pub struct PageWanted {
     /// Which messages.
     pub filter: Filter,
-    /// Where it begins.
-    pub from: WaitingFrom,
+    /// In which order, and where it begins.
+    pub order: PageOrder,
     /// The most messages on it.
     pub limit: usize,
+}
+
+/// In which order messages are shown, and where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageOrder {
+    /// By age.
+    Age(WaitingFrom),
+    /// By something else, behind so many messages.
+    By(SortKey, usize),
+}
+
+/// What messages are sorted by, where it is not their age; the older first where it is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortKey {
+    /// The domain of the first recipient that fits.
+    Domain,
+    /// The next attempt, the soonest first; what is held comes last.
+    Next,
+    /// The size, the largest first.
+    Size,
+    /// Attempts made, most first.
+    Attempts,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It would have to be looked through whole.
+    #[error("more than {MOST_SORTED} messages wait: they are sorted by age alone, oldest or newest")]
+    TooManyToSort,
 }
 
 /// Some of what waits.
@@ -40,12 +80,18 @@ pub struct QueuePage {
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub async fn page(ledger: &dyn Ledger, wanted: &PageWanted, now: Timestamp) -> Result<QueuePage, LedgerError> {
+pub async fn page(ledger: &dyn Ledger, wanted: &PageWanted, now: Timestamp) -> Result<QueuePage, PageError> {
     if !wanted.filter.id.is_empty() {
-        return by_id(ledger, &wanted.filter, now).await;
+        return Ok(by_id(ledger, &wanted.filter, now).await?);
     }
-    let (mut page, mut listing) = (QueuePage::default(), ledger.waiting_from(wanted.from).await?);
-    let mut looked_at = 0;
+    match wanted.order {
+        PageOrder::Age(from) => Ok(by_age(ledger.waiting_from(from).await?, wanted, now).await?),
+        PageOrder::By(key, skip) => sorted(ledger.waiting().await?, wanted, SortedFrom { key, skip }, now).await,
+    }
+}
+
+async fn by_age(mut listing: Box<dyn Listing>, wanted: &PageWanted, now: Timestamp) -> Result<QueuePage, LedgerError> {
+    let (mut page, mut looked_at) = (QueuePage::default(), 0);
     while let Some(listed) = listing.next().await? {
         looked_at += 1;
         let Listed::Message(message) = listed else {
@@ -60,6 +106,51 @@ pub async fn page(ledger: &dyn Ledger, wanted: &PageWanted, now: Timestamp) -> R
         }
     }
     Ok(page)
+}
+
+/// Where a page of a sorted list begins.
+#[derive(Clone, Copy)]
+struct SortedFrom {
+    key: SortKey,
+    skip: usize,
+}
+
+async fn sorted(
+    mut listing: Box<dyn Listing>,
+    wanted: &PageWanted,
+    SortedFrom { key, skip }: SortedFrom,
+    now: Timestamp,
+) -> Result<QueuePage, PageError> {
+    let (mut page, mut looked_at) = (QueuePage::default(), 0);
+    while let Some(listed) = listing.next().await? {
+        looked_at += 1;
+        if looked_at > MOST_SORTED {
+            return Err(PageError::TooManyToSort);
+        }
+        match listed {
+            Listed::Message(message) => page.take(&message, &wanted.filter, now),
+            Listed::Unreadable => page.unreadable += 1,
+        }
+    }
+    key.sort(&mut page.messages);
+    let end = skip.saturating_add(wanted.limit);
+    page.next = (page.messages.len() > end).then(|| end.to_string());
+    page.messages = page.messages.into_iter().skip(skip).take(wanted.limit).collect();
+    Ok(page)
+}
+
+impl SortKey {
+    fn sort(self, messages: &mut [QueueLine]) {
+        match self {
+            Self::Domain => messages.sort_by_cached_key(|line| {
+                let first = line.recipients.first().map_or("", |first| first.address.as_str());
+                first.rsplit_once('@').map_or("", |(_, domain)| domain).to_ascii_lowercase()
+            }),
+            Self::Next => messages.sort_by_key(|line| (line.standing == MessageState::Held, line.due)),
+            Self::Size => messages.sort_by_key(|line| Reverse(line.size)),
+            Self::Attempts => messages.sort_by_key(|line| Reverse(line.tries())),
+        }
+    }
 }
 
 async fn by_id(ledger: &dyn Ledger, filter: &Filter, now: Timestamp) -> Result<QueuePage, LedgerError> {
@@ -91,11 +182,11 @@ fn cursor(place: WaitingPlace) -> String {
 ///
 /// # Errors
 /// What is none.
-pub fn from_words(order: Option<&str>, after: Option<&str>) -> Result<WaitingFrom, String> {
+pub fn from_words(order: Option<&str>, after: Option<&str>) -> Result<PageOrder, String> {
     let order = match order {
         None | Some("oldest") => WaitingOrder::Oldest,
         Some("newest") => WaitingOrder::Newest,
-        Some(_) => return Err("sort is oldest or newest".to_owned()),
+        Some(other) => return sorted_from(other, after),
     };
     let place = |text: &str| {
         let (at, id) = text.split_once('-')?;
@@ -103,23 +194,73 @@ pub fn from_words(order: Option<&str>, after: Option<&str>) -> Result<WaitingFro
     };
     let wrong = || "after is what the page before says in next".to_owned();
     let after = after.map(|text| place(text).ok_or_else(wrong)).transpose()?;
-    Ok(WaitingFrom { order, after })
+    Ok(PageOrder::Age(WaitingFrom { order, after }))
+}
+
+fn sorted_from(word: &str, after: Option<&str>) -> Result<PageOrder, String> {
+    let key = match word {
+        "domain" => SortKey::Domain,
+        "next" => SortKey::Next,
+        "size" => SortKey::Size,
+        "attempts" => SortKey::Attempts,
+        _ => return Err("sort is oldest, newest, domain, next, size or attempts".to_owned()),
+    };
+    let skip = after.map_or(Some(0), |after| after.parse().ok().filter(|skip| *skip <= MOST_SORTED));
+    skip.map(|skip| PageOrder::By(key, skip)).ok_or_else(|| "after is what the page before says in next".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::queue::testing::{NOW, message};
     use crate::envelope::QueueId;
+    use async_trait::async_trait;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// As many messages that wait as anybody likes to look at, counted.
+    struct EndlessQueue(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Listing for EndlessQueue {
+        async fn next(&mut self) -> Result<Option<Listed>, LedgerError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(Some(Listed::Message(Box::new(message()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_reads_a_bounded_number_of_messages_however_many_wait() {
+        let read = Arc::new(AtomicUsize::new(0));
+        let endless = || Box::new(EndlessQueue(Arc::clone(&read)));
+        let oldest = PageOrder::Age(WaitingFrom { order: WaitingOrder::Oldest, after: None });
+        let wanted = |filter| PageWanted { filter, order: oldest, limit: 50 };
+        let page = by_age(endless(), &wanted(Filter::default()), NOW).await.unwrap();
+        assert_eq!((page.messages.len(), read.swap(0, Ordering::SeqCst)), (50, 50));
+        let nobody = Filter { domain: Some("nobody.example".to_owned()), ..Filter::default() };
+        let page = by_age(endless(), &wanted(nobody), NOW).await.unwrap();
+        assert_eq!((page.messages.len(), page.next.is_some()), (0, true), "it goes on on the next page");
+        assert_eq!(read.swap(0, Ordering::SeqCst), MOST_LOOKED_AT);
+        let from = SortedFrom { key: SortKey::Size, skip: 0 };
+        let sorted = sorted(endless(), &wanted(Filter::default()), from, NOW).await;
+        assert!(matches!(sorted, Err(PageError::TooManyToSort)), "{sorted:?}");
+        assert_eq!(read.swap(0, Ordering::SeqCst), MOST_SORTED + 1);
+    }
 
     #[test]
     fn a_place_is_written_and_read_and_what_is_none_is_refused() {
         let place = WaitingPlace { accepted_at: Timestamp(1_795_261_468_000), id: QueueId(77) };
         let read = from_words(Some("newest"), Some(&cursor(place))).unwrap();
-        assert_eq!(read, WaitingFrom { order: WaitingOrder::Newest, after: Some(place) });
-        assert_eq!(from_words(None, None).unwrap(), WaitingFrom { order: WaitingOrder::Oldest, after: None });
+        assert_eq!(read, PageOrder::Age(WaitingFrom { order: WaitingOrder::Newest, after: Some(place) }));
+        let first = PageOrder::Age(WaitingFrom { order: WaitingOrder::Oldest, after: None });
+        assert_eq!(from_words(None, None).unwrap(), first);
         for wrong in ["", "-", "1", "x-0000000000001", "1-zzz-", "1 OR 1=1-0000000000001"] {
             assert!(from_words(None, Some(wrong)).is_err(), "{wrong}");
         }
-        assert!(from_words(Some("size"), None).is_err());
+        assert_eq!(from_words(Some("size"), Some("50")), Ok(PageOrder::By(SortKey::Size, 50)));
+        assert_eq!(from_words(Some("next"), None), Ok(PageOrder::By(SortKey::Next, 0)));
+        for (sort, after) in [("colour", None), ("size", Some("-1")), ("size", Some("5001")), ("size", Some("x"))] {
+            assert!(from_words(Some(sort), after).is_err(), "{sort} {after:?}");
+        }
     }
 }

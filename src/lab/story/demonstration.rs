@@ -17,7 +17,8 @@ use crate::lab::tls::certificate::Tlsa;
 use crate::lab::{Lab, Trouble, TroubleAt, bad};
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};
-use crate::service::control::{self, ControlReply, Request};
+use crate::service::control::ControlClient;
+use crate::service::order::OrderEvent;
 use crate::service::start;
 use crate::spool::event::Act;
 use crate::text::paragraph;
@@ -148,18 +149,17 @@ async fn wait_for_the_page(smtp: SocketAddr, directory: &Path) -> io::Result<()>
     let mut client = SmtpClient::ready(smtp).await?.starttls("relay.office.test").await?;
     client.send(SENDER, &[LATER], format!("From: <{SENDER}>\r\nTo: <{LATER}>\r\n\r\nHello!\r\n").as_bytes()).await?;
     client.quit().await?;
-    let reason = Some("so that there is something to look at".to_owned());
+    let reason = Some("so that there is something to look at");
     let filter = Filter { domain: LATER.split_once('@').map(|(_, domain)| domain.to_owned()), ..Filter::default() };
-    let order = Request::Act { act: Act::Hold, filter, reason };
-    let mut held = 0;
+    let (client, mut held) = (ControlClient::of(&directory.join("spool")), 0);
     // While it is in delivery it is left alone.
     for _ in 0..LOOKS {
         if held > 0 {
             break;
         }
         tokio::time::sleep(BREATH).await;
-        let each = |answer| held += usize::from(matches!(answer, ControlReply::Acted { .. }));
-        control::ask(&directory.join("spool"), &order, each).await.map_err(bad)?;
+        let each = |event| held += usize::from(matches!(event, OrderEvent::Acted { .. }));
+        client.act(Act::Hold, &filter, reason, each).await.map_err(bad)?;
     }
     Ok(())
 }

@@ -2,30 +2,32 @@
 
 use super::Api;
 use super::acts;
-use super::question::{ActWanted, ApiOrder, ApiQuestion, needed_for};
+use super::domain::known;
+use super::question::{ApiQuestion, RouteNeeds};
+pub(super) use super::reading::{ApiFault, blocking, policies};
 use super::summary::CountedQueue;
 use super::visitor::{LoginProof, Visitor};
-use crate::accept::suspended::Suspension;
+use super::wanted::{ActWanted, ApiOrder, AskedOver, needed_for};
+use crate::accept::suspended::{Suspension, SuspensionRecord};
 use crate::check::posture;
 use crate::clock::Timestamp;
 use crate::command::content::{self, ContentPart};
-use crate::command::queue::page;
+use crate::command::queue::page::{self, MOST_SORTED, PageError, PageOrder, PageWanted, QueuePage};
 use crate::command::queue::summary::QueueSummary;
-use crate::command::{incidents, json, policy_list, why};
-use crate::config::Config;
-use crate::config::users::UserRole;
+use crate::command::tls_reports::SentReport;
+use crate::command::{incidents, json, why};
 use crate::envelope::QueueId;
-use crate::pipeline::Pipeline;
+use crate::report::tls::TlsReportDocument;
+use crate::service::order::OrderEvent;
 use crate::service::suspensions::{SuspendedNow, SuspensionOrder};
-use crate::spool::ledger::LedgerError;
-use crate::spool::tls_session::ReportDay;
+use crate::service::tls_reports::{self, preview};
+use crate::spool::tls_session::{ReportDay, TlsReportId};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::checks::CheckProgress;
 
@@ -33,6 +35,8 @@ use super::checks::CheckProgress;
 const OPEN_API: &str = include_str!("../../../deploy/openapi.json");
 /// Rows about reports on TLS.
 const MOST_REPORTS: usize = 1_000;
+/// How long an answer of the DNS may be waited for.
+const LOOKING_UP: Duration = Duration::from_secs(3);
 /// How long a count of what waits may be waited for.
 const COUNTING: Duration = Duration::from_secs(2);
 
@@ -42,10 +46,37 @@ pub(super) enum ApiAnswer {
     Json(String),
     /// JSON about something that has begun.
     Begun(String),
-    /// The content of a message.
-    Content(Bytes),
+    /// A file, which no browser shows as a page.
+    File(ApiFile),
     /// The progress of a check, as it comes.
     Events(watch::Receiver<CheckProgress>),
+    /// What an order has brought so far, as it comes.
+    Replies(OrderReplies),
+}
+
+/// A file to be kept.
+pub(super) struct ApiFile {
+    /// Its media type.
+    pub(super) kind: &'static str,
+    /// The name that is proposed for it; of our own words and those of domains alone.
+    pub(super) name: String,
+    /// What is in it.
+    pub(super) octets: Bytes,
+}
+
+/// What is told of an order while it is carried out.
+pub(super) struct OrderReplies {
+    /// What comes.
+    pub(super) replies: mpsc::Receiver<OrderEvent>,
+    /// Given back at the end; users of this host need none.
+    pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// Who is suspended, and who did that.
+#[derive(Serialize)]
+struct SuspensionsShown<'a> {
+    suspended: &'a [Suspension],
+    records: &'a [SuspensionRecord],
 }
 
 /// What waited at a moment.
@@ -56,49 +87,14 @@ struct CountedAnswer<'a> {
     summary: &'a QueueSummary,
 }
 
-/// Why there is none.
-#[derive(Debug)]
-pub(super) struct ApiFault {
-    /// As a status of HTTP.
-    pub(super) status: StatusCode,
-    /// The fault in words.
-    pub(super) why: String,
-}
-
-impl ApiFault {
-    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
-        Self { status, why: why.into() }
-    }
-
-    pub(super) fn denied(needs: UserRole) -> Self {
-        Self::new(StatusCode::FORBIDDEN, format!("this needs the role {}", needs.word()))
-    }
-
-    fn conflict(why: String) -> Self {
-        Self::new(StatusCode::CONFLICT, why)
-    }
-
-    fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such thing")
-    }
-}
-
-impl From<LedgerError> for ApiFault {
-    fn from(error: LedgerError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    }
-}
-
 /// Answers; the role for the way has been looked at.
 pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
     let json = match question {
         ApiQuestion::Me => me(api, visitor),
         ApiQuestion::OpenApi => OPEN_API.to_owned(),
         ApiQuestion::Status => json::object(&api.operator.running().await),
-        ApiQuestion::Queue(wanted) => {
-            let ledger = api.operator.ledger().await?;
-            json::object(&page::page(ledger.as_ref(), &wanted, api.operator.now()).await?)
-        }
+        ApiQuestion::Settings => json::object(&json!({ "settings": api.operator.reloading.settings().await })),
+        ApiQuestion::Queue(wanted) => json::object(&queue_page(api, &wanted).await?),
         ApiQuestion::Summary => match api.summary.counted(&api.operator, COUNTING).await {
             Some(CountedQueue { at, summary }) => json::object(&CountedAnswer { at, summary: &summary }),
             None => return Err(ApiFault::new(StatusCode::SERVICE_UNAVAILABLE, "it is being counted: ask again")),
@@ -116,6 +112,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
             let known = blocking(api, move |config| posture::view::show(config, &domain)).await?;
             json::object(&known.ok_or_else(ApiFault::not_found)?)
         }
+        ApiQuestion::DomainView(domain) => json::object(&Box::pin(known(api, &domain, LOOKING_UP)).await?),
         ApiQuestion::Exceptions => json::object(&api.operator.pipeline().out.exceptions_now()),
         ApiQuestion::Policies => json::list("policies", &policies(api).await?),
         ApiQuestion::TlsReports => {
@@ -123,6 +120,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
             let rows = api.operator.ledger().await?.tls_reports(first, last, MOST_REPORTS).await?;
             json::list("reports", &rows)
         }
+        ApiQuestion::TlsReportOf(id) => return tls_report_file(api, &id).await,
         ApiQuestion::Checks => json::list("checks", &api.checks.all()),
         ApiQuestion::Check(id) => json::object(&*followed(api, &id)?.borrow()),
         ApiQuestion::CheckEvents(id) => return Ok(ApiAnswer::Events(followed(api, &id)?)),
@@ -136,6 +134,7 @@ pub(super) async fn answer(api: &Api, question: ApiQuestion, visitor: &Visitor) 
 async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
     let json = match order {
         ApiOrder::Act(wanted) => json::object(&act(api, wanted, visitor).await?),
+        ApiOrder::ActInEvents(wanted) => return act_in_events(api, wanted, visitor),
         ApiOrder::StartCheck(domain) => {
             let out = api.operator.pipeline().out.clone();
             let begun = api.checks.begin(&out.config, out.clock, domain, &visitor.name);
@@ -144,41 +143,88 @@ async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer
         }
         ApiOrder::CancelCheck(id) => json::object(&api.checks.cancel(&id).await.ok_or_else(ApiFault::not_found)?),
         ApiOrder::Suspend(suspension) => {
-            let order = SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..suspension });
+            let order = SuspensionOrder::Suspend(by_visitor(suspension, visitor));
             suspended_json(&suspended(api, order, visitor).await?)
         }
         ApiOrder::Resume { kind, name } => {
             suspended_json(&suspended(api, SuspensionOrder::Resume { kind, name }, visitor).await?)
         }
+        ApiOrder::Reload => {
+            let changes = Box::pin(api.operator.reloading.reload()).await;
+            json::list("changes", &changes.map_err(|refused| ApiFault::unusable(refused.to_string()))?)
+        }
+        ApiOrder::LogLevel { level, lasts } => {
+            json::object(&api.operator.log_level(&level, lasts).map_err(ApiFault::unusable)?)
+        }
+        ApiOrder::SendTlsReports(domain) => {
+            let sent = tls_reports::send_now(&api.operator.pipeline(), domain.as_ref()).await;
+            let sent = sent.map_err(|error| ApiFault::conflict(error.to_string()))?.into_iter();
+            let told = sent.map(|(report, state)| SentReport { report, state }).collect::<Vec<_>>();
+            json::list("reports", &told)
+        }
+        ApiOrder::Drain => return Ok(ApiAnswer::Replies(OrderReplies { replies: api.operator.drain(), place: None })),
     };
     Ok(ApiAnswer::Json(json))
 }
 
-fn suspended_json(suspended: &[Suspension]) -> String {
-    json::list("suspended", &suspended)
+fn suspended_json(now: &SuspendedNow) -> String {
+    let SuspendedNow { suspended, records, .. } = now;
+    json::object(&SuspensionsShown { suspended, records })
 }
 
 /// An order about what waits, where the role allows it.
 pub(super) async fn act(api: &Api, wanted: ActWanted, visitor: &Visitor) -> Result<acts::ActSum, ApiFault> {
-    let needs = needed_for(wanted.act);
-    if visitor.role < needs {
-        return Err(ApiFault::denied(needs));
+    RouteNeeds::Role(needed_for(wanted.act)).met_by(visitor)?;
+    acts::carry_out(&api.operator, wanted, visitor).await.map_err(ApiFault::conflict)
+}
+
+/// The same, told message by message.
+fn act_in_events(api: &Api, wanted: ActWanted, visitor: &Visitor) -> Result<ApiAnswer, ApiFault> {
+    RouteNeeds::Role(needed_for(wanted.act)).met_by(visitor)?;
+    let place = match visitor.over() {
+        AskedOver::Network => Some(api.follower()?),
+        AskedOver::Socket => None,
+    };
+    Ok(ApiAnswer::Replies(OrderReplies { replies: acts::begin(&api.operator, wanted, visitor), place }))
+}
+
+/// With the name of whoever comes from elsewhere.
+fn by_visitor(suspension: Suspension, visitor: &Visitor) -> Suspension {
+    let by = match visitor.over() {
+        AskedOver::Network => Some(visitor.name.clone()),
+        AskedOver::Socket => None,
+    };
+    Suspension { by, ..suspension }
+}
+
+impl RouteNeeds {
+    /// Whether the visitor is that.
+    ///
+    /// # Errors
+    /// What the visitor would have to be.
+    pub(super) fn met_by(self, visitor: &Visitor) -> Result<(), ApiFault> {
+        match self {
+            Self::Role(needs) if visitor.role < needs => Err(ApiFault::denied(needs)),
+            Self::ThisHost if visitor.over() == AskedOver::Network => {
+                Err(ApiFault::new(StatusCode::FORBIDDEN, "this is asked over the control socket alone"))
+            }
+            Self::Role(_) | Self::ThisHost => Ok(()),
+        }
     }
-    acts::carry_out(&api.operator, wanted, &visitor.name).await.map_err(ApiFault::conflict)
 }
 
 /// Who is suspended, once that is done.
-pub(super) async fn suspended(
-    api: &Api,
-    order: SuspensionOrder,
-    visitor: &Visitor,
-) -> Result<Vec<Suspension>, ApiFault> {
+pub(super) async fn suspended(api: &Api, order: SuspensionOrder, visitor: &Visitor) -> Result<SuspendedNow, ApiFault> {
     let resumes = matches!(order, SuspensionOrder::Resume { .. });
-    let SuspendedNow { suspended, changed } = api.operator.suspended(order).await.map_err(ApiFault::conflict)?;
-    if changed {
-        tracing::warn!(user = visitor.name, suspended = suspended.len(), "suspensions were changed at the admin port");
+    let now = api.operator.suspended(order, &visitor.name).await.map_err(ApiFault::conflict)?;
+    if now.changed {
+        tracing::warn!(
+            user = visitor.name,
+            suspended = now.suspended.len(),
+            "suspensions were changed by the operator"
+        );
     }
-    if resumes && !changed { Err(ApiFault::not_found()) } else { Ok(suspended) }
+    if resumes && !now.changed { Err(ApiFault::not_found()) } else { Ok(now) }
 }
 
 fn me(api: &Api, visitor: &Visitor) -> String {
@@ -186,6 +232,7 @@ fn me(api: &Api, visitor: &Visitor) -> String {
         LoginProof::Token => "token",
         LoginProof::Session(_) => "session",
         LoginProof::Vouched => "proxy",
+        LoginProof::Socket(_) => "socket",
     };
     let csrf = visitor.form_subject().map(|of| api.sessions().form_token(&of));
     json::object(&json!({ "name": visitor.name, "role": visitor.role.word(), "by": proof, "csrf_token": csrf }))
@@ -196,26 +243,49 @@ async fn content(api: &Api, id: QueueId, visitor: &Visitor) -> Result<ApiAnswer,
     if ledger.message(id).await?.is_none() {
         return Err(ApiFault::not_found());
     }
-    acts::record_reading(&api.operator, id, &visitor.name).await.map_err(ApiFault::conflict)?;
+    acts::record_reading(&api.operator, id, visitor).await.map_err(ApiFault::conflict)?;
     let content = content::content(ledger.as_ref(), id, ContentPart::Whole).await?;
-    content.map(ApiAnswer::Content).ok_or_else(ApiFault::not_found)
+    let file = |octets| ApiFile { kind: "application/octet-stream", name: "message.eml".to_owned(), octets };
+    content.map(file).map(ApiAnswer::File).ok_or_else(ApiFault::not_found)
 }
 
-/// The policies that are kept.
-pub(super) async fn policies(api: &Api) -> Result<Vec<policy_list::KeptPolicy>, ApiFault> {
-    let now = api.operator.now();
-    let read = blocking(api, move |config| policy_list::list(config, now).map_err(|fault| fault.to_string())).await?;
-    read.map_err(|why| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, why))
+async fn tls_report_file(api: &Api, id: &TlsReportId) -> Result<ApiAnswer, ApiFault> {
+    let document = tls_report(api, id).await?.ok_or_else(ApiFault::not_found)?;
+    let (name, octets) = (format!("{}_{}.json", id.domain, id.day), Bytes::from(document.json()));
+    Ok(ApiAnswer::File(ApiFile { kind: "application/tlsrpt+json", name, octets }))
 }
 
-/// What is read from small files of the spool.
-pub(super) async fn blocking<T: Send + 'static>(
-    api: &Api,
-    read: impl FnOnce(&Config) -> T + Send + 'static,
-) -> Result<T, ApiFault> {
-    let pipeline: Arc<Pipeline> = api.operator.pipeline();
-    let done = tokio::task::spawn_blocking(move || read(&pipeline.out.config)).await;
-    done.map_err(|bug| ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, bug.to_string()))
+/// The report on TLS to a domain about a day, as it is made of what is counted.
+///
+/// # Errors
+/// When that cannot be read, or the configuration does not say who reports.
+pub(super) async fn tls_report(api: &Api, id: &TlsReportId) -> Result<Option<TlsReportDocument>, ApiFault> {
+    let (out, ledger) = (api.operator.pipeline().out.clone(), api.operator.ledger().await?);
+    let document = preview::of_day(&out, ledger.as_ref(), id).await;
+    document.map_err(|error| ApiFault::conflict(error.to_string()))
+}
+
+/// A page of what waits. Where more waits than is sorted, that is known without a look at it.
+///
+/// # Errors
+/// When the ledger cannot be read, or too much waits for this order.
+pub(super) async fn queue_page(api: &Api, wanted: &PageWanted) -> Result<QueuePage, PageError> {
+    let waiting = api.operator.pipeline().spool.stats().queued_messages;
+    match wanted.order {
+        PageOrder::By(..) if waiting > MOST_SORTED as u64 => Err(PageError::TooManyToSort),
+        PageOrder::Age(_) | PageOrder::By(..) => {
+            page::page(api.operator.ledger().await?.as_ref(), wanted, api.operator.now()).await
+        }
+    }
+}
+
+impl From<PageError> for ApiFault {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Ledger(error) => error.into(),
+            PageError::TooManyToSort => Self::unusable(error.to_string()),
+        }
+    }
 }
 
 fn followed(api: &Api, id: &str) -> Result<watch::Receiver<CheckProgress>, ApiFault> {

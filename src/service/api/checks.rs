@@ -2,11 +2,12 @@
 //! no longer wanted.
 
 use super::sessions::random_name;
-use crate::check::{Checker, Color, Detail, Verdict};
+use crate::check::{CheckStep, Checker, Color, Detail, Verdict};
 use crate::clock::{Clock, Timestamp};
 use crate::command::json;
 use crate::config::Config;
 use crate::smtp::address::Domain;
+use crate::text::in_one_line;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const MOST_AT_ONCE: usize = 3;
 /// Checks that are remembered, the newest.
 const MOST_KEPT: usize = 30;
+/// Steps that are told of one check; a domain with hundreds of servers has more.
+const MOST_STEPS: usize = 200;
 /// From one word about a check that runs to the next.
 const TICK: Duration = Duration::from_secs(1);
 /// After so long a check has come to nothing.
@@ -38,6 +41,8 @@ pub(super) struct CheckProgress {
     pub(super) state: CheckState,
     /// How long it has run, in seconds.
     pub(super) elapsed_s: u64,
+    /// The steps that were taken so far, the first ones.
+    pub(super) steps: Vec<CheckStep>,
     /// The verdict: ok, warning, fault or inconclusive.
     pub(super) verdict: Option<Verdict>,
     /// What `relay check` prints.
@@ -58,6 +63,15 @@ pub(super) enum CheckState {
     Cancelled,
     /// It came to nothing.
     Failed,
+}
+
+impl CheckProgress {
+    /// What strangers said stands in steps, and goes to a browser as it is.
+    fn took(&mut self, step: CheckStep) {
+        if self.steps.len() < MOST_STEPS {
+            self.steps.push(CheckStep { text: in_one_line(&step.text).into_owned(), ..step });
+        }
+    }
 }
 
 struct KnownCheck {
@@ -100,13 +114,16 @@ impl Checks {
             since: clock.now(),
             state: CheckState::Running,
             elapsed_s: 0,
+            steps: Vec::new(),
             verdict: None,
             text: None,
             report: None,
         };
         let checker = Checker::new(config.clone(), clock.clone()).map_err(|error| error.to_string())?;
         let (teller, progress) = watch::channel(begun.clone());
-        let stop = self.stop.child_token();
+        let (teller, stop) = (Arc::new(teller), self.stop.child_token());
+        let steps = Arc::clone(&teller);
+        let checker = checker.telling(Arc::new(move |step| steps.send_modify(|progress| progress.took(step))));
         tokio::spawn(run(checker, domain, clock, teller, stop.clone()));
         known.push(KnownCheck { progress, stop });
         let too_many = known.len().saturating_sub(MOST_KEPT);
@@ -143,7 +160,7 @@ async fn run(
     checker: Checker,
     domain: Domain,
     clock: Clock,
-    teller: watch::Sender<CheckProgress>,
+    teller: Arc<watch::Sender<CheckProgress>>,
     stop: CancellationToken,
 ) {
     let ticking = async {

@@ -1,5 +1,5 @@
 //! What the admin port gives to those who log in: `/api/v1` for programs (`question.rs`, `answer.rs`), and a page for
-//! people (`page/`).
+//! people (`page/`). The control socket gives the same `/api/v1` to the operator's commands (`local.rs`).
 //!
 //! Who asks is found out first (`visitor.rs`), then what is asked, then whether the one may have the other. All of it
 //! is bounded: few questions at once, each within its time, so that whoever looks cannot slow mail.
@@ -7,13 +7,18 @@
 mod acts;
 mod answer;
 mod checks;
+mod domain;
+mod local;
 mod pace;
 mod page;
+mod paths;
 mod question;
 mod rates;
+mod reading;
 mod sessions;
 mod summary;
 mod visitor;
+mod wanted;
 
 use crate::accept::logins::Logins;
 use crate::command::json;
@@ -21,7 +26,7 @@ use crate::service::admin::FurtherRoutes;
 use crate::service::admin::gate::AdminGate;
 use crate::service::admin::listener::AdminPeer;
 use crate::service::operator::Operator;
-use answer::{ApiAnswer, ApiFault, answer, fault_json};
+use answer::{ApiAnswer, ApiFault, ApiFile, OrderReplies, answer, fault_json};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -29,16 +34,19 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use checks::{CheckProgress, CheckState, Checks};
+use domain::DomainLookUps;
 use futures_util::stream;
+pub(super) use local::LocalApi;
 use pace::{PaceVerdict, VisitorPace};
-use question::{ApiRequest, QuestionFault, ROOT};
+use paths::{BrokenPath, BrokenPaths};
+use question::{AnswerForm, ApiRequest, QuestionFault, ROOT};
 use rates::Rates;
 use sessions::Sessions;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use summary::SummaryOfQueue;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use visitor::{FORM_TOKEN_FIELD, Visitor};
@@ -75,10 +83,12 @@ pub(super) struct Api {
     operator: Arc<Operator>,
     gate: Arc<AdminGate>,
     checks: Arc<Checks>,
+    look_ups: DomainLookUps,
     summary: SummaryOfQueue,
     sessions: Mutex<Sessions>,
     logins: Logins,
     rates: Mutex<Rates>,
+    broken_paths: Mutex<BrokenPaths>,
     pace: Mutex<VisitorPace>,
     places: Semaphore,
     followers: Arc<Semaphore>,
@@ -94,18 +104,37 @@ impl Api {
             operator,
             gate,
             checks: Arc::new(Checks::new(stop)),
+            look_ups: DomainLookUps::default(),
             summary: SummaryOfQueue::default(),
             sessions: Mutex::new(Sessions::new()?),
             logins: Logins::default(),
             rates: Mutex::default(),
+            broken_paths: Mutex::default(),
             pace: Mutex::default(),
             places: Semaphore::new(AT_ONCE),
             followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
         })
     }
 
+    /// A place for one who follows what happens.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn follower(&self) -> Result<OwnedSemaphorePermit, ApiFault> {
+        let place = Arc::clone(&self.followers).try_acquire_owned();
+        let many = "too many follow what happens: ask for it as a whole";
+        place.map_err(|_| ApiFault::new(StatusCode::TOO_MANY_REQUESTS, many))
+    }
+
     fn rates(&self) -> MutexGuard<'_, Rates> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The paths to the DNS that are in trouble now, and since when.
+    fn broken_paths(&self) -> Vec<BrokenPath> {
+        let troubled = paths::troubled(&self.operator.pipeline().out.dns);
+        let mut known = self.broken_paths.lock().unwrap_or_else(PoisonError::into_inner);
+        known.seen(troubled, self.operator.now())
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -134,6 +163,17 @@ pub(super) async fn count(api: Arc<Api>, stop: CancellationToken) {
     let _stopped = stop.run_until_cancelled(counting).await;
 }
 
+/// Looks which paths to the DNS are broken, until the stop: since when is then known also where nobody looks at a page.
+pub(super) async fn watch_paths(api: Arc<Api>, stop: CancellationToken) {
+    let watching = async {
+        loop {
+            tokio::time::sleep(paths::LOOK_EVERY).await;
+            let _remembered = api.broken_paths();
+        }
+    };
+    let _stopped = stop.run_until_cancelled(watching).await;
+}
+
 /// Answers what the admin port itself does not.
 pub(super) fn routes(api: Arc<Api>) -> FurtherRoutes {
     Arc::new(move |request| {
@@ -157,6 +197,8 @@ async fn handled(api: &Api, request: Request) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (parts, body) = request.into_parts();
+    let transport = visitor::transport(&parts.headers, peer, &api.operator.pipeline().out.config.admin);
+    let peer = AdminPeer { transport, ..peer };
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
     let visit = Visit { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body };
     let answering = async {
@@ -172,15 +214,19 @@ async fn handled(api: &Api, request: Request) -> Response {
 }
 
 async fn by_interface(api: &Api, visit: &Visit) -> Response {
-    match asked(api, visit).await {
+    response_of(api, asked(api, visit).await)
+}
+
+fn response_of(api: &Api, answered: Result<ApiAnswer, ApiFault>) -> Response {
+    match answered {
         Ok(ApiAnswer::Json(json)) => json_response(StatusCode::OK, json),
         Ok(ApiAnswer::Begun(json)) => json_response(StatusCode::CREATED, json),
-        Ok(ApiAnswer::Content(octets)) => {
-            // Nobody's browser shows it as a page.
-            let download = (header::CONTENT_DISPOSITION, "attachment; filename=\"message.eml\"");
-            ([(header::CONTENT_TYPE, "application/octet-stream"), download], Body::from(octets)).into_response()
+        Ok(ApiAnswer::File(ApiFile { kind, name, octets })) => {
+            let download = (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\""));
+            ([(header::CONTENT_TYPE, kind.to_owned()), download], Body::from(octets)).into_response()
         }
         Ok(ApiAnswer::Events(progress)) => events(api, progress),
+        Ok(ApiAnswer::Replies(replies)) => order_events(replies),
         Err(fault) => refused(&fault),
     }
 }
@@ -192,12 +238,12 @@ async fn asked(api: &Api, visit: &Visit) -> Result<ApiAnswer, ApiFault> {
         path: visit.uri.path(),
         query: visit.uri.query().unwrap_or_default(),
         body: &visit.body,
+        form: AnswerForm::accepted(visit.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok())),
+        over: visitor.over(),
         now: api.operator.now(),
     };
     let route = request.route().map_err(fault_of)?;
-    if visitor.role < route.needs {
-        return Err(ApiFault::denied(route.needs));
-    }
+    route.needs.met_by(&visitor)?;
     if !visitor::only_looks(&visit.method) {
         let offered = visit.headers.get(FORM_TOKEN_FIELD).and_then(|value| value.to_str().ok());
         not_forged(api, visit, &visitor, offered.unwrap_or_default())?;
@@ -252,8 +298,9 @@ fn refused(fault: &ApiFault) -> Response {
 
 /// Each state of a check as an event, until it has ended.
 fn events(api: &Api, progress: watch::Receiver<CheckProgress>) -> Response {
-    let Ok(place) = Arc::clone(&api.followers).try_acquire_owned() else {
-        return refused(&ApiFault::new(StatusCode::TOO_MANY_REQUESTS, "too many follow a check: ask for it itself"));
+    let place = match api.follower() {
+        Ok(place) => place,
+        Err(fault) => return refused(&fault),
     };
     let coming = stream::unfold(Some((progress, place)), |following| async {
         let (mut progress, place) = following?;
@@ -261,6 +308,16 @@ fn events(api: &Api, progress: watch::Receiver<CheckProgress>) -> Response {
         let event = Event::default().event("progress").data(json::value(&now).to_string());
         let goes_on = now.state == CheckState::Running && progress.changed().await.is_ok();
         Some((Ok::<_, Infallible>(event), goes_on.then_some((progress, place))))
+    });
+    Sse::new(coming).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
+}
+
+/// What an order brings, as it comes.
+fn order_events(replies: OrderReplies) -> Response {
+    let OrderReplies { replies, place } = replies;
+    let coming = stream::unfold((replies, place), |(mut replies, place)| async {
+        let event = Event::default().event("order").data(json::line(&replies.recv().await?).trim_end());
+        Some((Ok::<_, Infallible>(event), (replies, place)))
     });
     Sse::new(coming).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
 }

@@ -1,13 +1,15 @@
 //! What `/api/v1` can be asked: from a request to a typed question, without I/O.
 
-use crate::accept::suspended::{SuspendedKind, Suspension};
+use super::wanted::{
+    ActBody, ApiOrder, AskedOver, CheckBody, LogLevelBody, ReportsBody, SuspensionBody, suspended_kind,
+};
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::command::queue::page::{self, MOST_OF_PAGE, PageWanted};
 use crate::config::users::UserRole;
 use crate::envelope::QueueId;
 use crate::smtp::address::Domain;
-use crate::spool::event::Act;
+use crate::spool::tls_session::{ReportDay, TlsReportId};
 use serde::Deserialize;
 
 /// Where the interface begins.
@@ -29,6 +31,8 @@ pub(super) enum ApiQuestion {
     OpenApi,
     /// How the relay is.
     Status,
+    /// Which configuration is in force.
+    Settings,
     /// A page of what waits.
     Queue(PageWanted),
     /// What waits, by age and domain.
@@ -48,6 +52,8 @@ pub(super) enum ApiQuestion {
     Posture,
     /// One of them.
     PostureOf(Domain),
+    /// What is known of a domain, watched or not.
+    DomainView(Domain),
     /// The operator's weakenings.
     Exceptions,
     /// Who is suspended.
@@ -56,6 +62,8 @@ pub(super) enum ApiQuestion {
     Policies,
     /// What became of the reports on TLS.
     TlsReports,
+    /// The report on TLS to a domain about a day.
+    TlsReportOf(TlsReportId),
     /// The checks that run or have ended lately.
     Checks,
     /// One of them.
@@ -64,37 +72,6 @@ pub(super) enum ApiQuestion {
     CheckEvents(String),
     /// Something is to change.
     Order(ApiOrder),
-}
-
-/// What is ordered.
-#[derive(Debug)]
-pub(super) enum ApiOrder {
-    /// Does something with what waits.
-    Act(ActWanted),
-    /// Lets nothing further in from somebody.
-    Suspend(Suspension),
-    /// Lets it in again.
-    Resume {
-        /// What kind of name it is.
-        kind: SuspendedKind,
-        /// The name.
-        name: String,
-    },
-    /// Begins a check.
-    StartCheck(Domain),
-    /// Ends it.
-    CancelCheck(String),
-}
-
-/// An order about what waits.
-#[derive(Debug)]
-pub(super) struct ActWanted {
-    /// What is done.
-    pub(super) act: Act,
-    /// The messages and recipients that it is done with.
-    pub(super) filter: Filter,
-    /// The reason given.
-    pub(super) reason: Option<String>,
 }
 
 /// Why a request is no question.
@@ -115,12 +92,26 @@ pub(super) struct ApiRoute {
     pub(super) method: &'static str,
     /// The path below [`ROOT`]; `{}` stands for any one word.
     pub(super) path: &'static str,
-    /// The least that whoever asks must be.
-    pub(super) needs: UserRole,
+    /// What whoever asks must be.
+    pub(super) needs: RouteNeeds,
+}
+
+/// Who may take a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RouteNeeds {
+    /// Whoever has this role, or a higher one.
+    Role(UserRole),
+    /// A user of this host who may open the control socket: what steers the process itself, or shows its
+    /// configuration, is no matter of a page.
+    ThisHost,
 }
 
 const fn route(method: &'static str, path: &'static str, needs: UserRole) -> ApiRoute {
-    ApiRoute { method, path, needs }
+    ApiRoute { method, path, needs: RouteNeeds::Role(needs) }
+}
+
+const fn here(method: &'static str, path: &'static str) -> ApiRoute {
+    ApiRoute { method, path, needs: RouteNeeds::ThisHost }
 }
 
 /// All of them.
@@ -135,18 +126,25 @@ pub(super) const ROUTES: &[ApiRoute] = &[
     route("GET", "incidents", UserRole::Look),
     route("GET", "posture", UserRole::Look),
     route("GET", "posture/{}", UserRole::Look),
+    route("GET", "domains/{}", UserRole::Look),
     route("GET", "exceptions", UserRole::Look),
     route("GET", "suspensions", UserRole::Look),
     route("POST", "suspensions", UserRole::Operator),
     route("DELETE", "suspensions", UserRole::Operator),
     route("GET", "policies", UserRole::Look),
     route("GET", "tls-reports", UserRole::Look),
+    route("GET", "tls-reports/{}/{}", UserRole::Look),
     route("POST", "acts", UserRole::HelpDesk),
     route("GET", "checks", UserRole::Look),
     route("POST", "checks", UserRole::HelpDesk),
     route("GET", "checks/{}", UserRole::Look),
     route("DELETE", "checks/{}", UserRole::HelpDesk),
     route("GET", "checks/{}/events", UserRole::Look),
+    here("GET", "settings"),
+    here("POST", "reload"),
+    here("POST", "log-level"),
+    here("POST", "tls-reports"),
+    here("POST", "drain"),
 ];
 
 /// What a request consists of.
@@ -160,41 +158,28 @@ pub(super) struct ApiRequest<'a> {
     pub(super) query: &'a str,
     /// The body.
     pub(super) body: &'a [u8],
+    /// The form in which the answer is wanted.
+    pub(super) form: AnswerForm,
+    /// Over what it came.
+    pub(super) over: AskedOver,
     /// When it came.
     pub(super) now: Timestamp,
 }
 
-/// What an act wants, in JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ActBody {
-    act: Act,
-    domain: Option<String>,
-    cause: Option<String>,
-    older: Option<String>,
-    sender: Option<String>,
-    #[serde(default)]
-    id: Vec<String>,
-    all: Option<bool>,
-    reason: Option<String>,
+/// How the answer to an order about many messages is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// At its end, as one object.
+    Whole,
+    /// Message by message, as server-sent events.
+    Events,
 }
 
-/// What a suspension wants, in JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SuspensionBody {
-    kind: SuspendedKind,
-    name: String,
-    reason: String,
-    #[serde(rename = "for")]
-    lasts: Option<String>,
-}
-
-/// What a check wants, in JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CheckBody {
-    domain: Domain,
+impl AnswerForm {
+    /// What the field `Accept` says.
+    pub(super) fn accepted(accept: Option<&str>) -> Self {
+        if accept.is_some_and(|accept| accept.contains("text/event-stream")) { Self::Events } else { Self::Whole }
+    }
 }
 
 impl ApiRequest<'_> {
@@ -226,6 +211,7 @@ impl ApiRequest<'_> {
             ("GET", "me") => ApiQuestion::Me,
             ("GET", "openapi.json") => ApiQuestion::OpenApi,
             ("GET", "status") => ApiQuestion::Status,
+            ("GET", "settings") => ApiQuestion::Settings,
             ("GET", "queue") => ApiQuestion::Queue(page_wanted(self.query).map_err(QuestionFault::Malformed)?),
             ("GET", "queue/summary") => ApiQuestion::Summary,
             ("GET", "messages") => self.stories()?,
@@ -233,15 +219,18 @@ impl ApiRequest<'_> {
             ("GET", "incidents") => ApiQuestion::Incidents,
             ("GET", "posture") => ApiQuestion::Posture,
             ("GET", "posture/{}") => ApiQuestion::PostureOf(domain(name)?),
+            ("GET", "domains/{}") => ApiQuestion::DomainView(domain(name)?),
             ("GET", "exceptions") => ApiQuestion::Exceptions,
             ("GET", "suspensions") => ApiQuestion::Suspensions,
-            ("POST", "suspensions") => ApiQuestion::Order(ApiOrder::Suspend(self.suspension()?)),
             ("DELETE", "suspensions") => ApiQuestion::Order(self.resume()?),
             ("GET", "policies") => ApiQuestion::Policies,
             ("GET", "tls-reports") => ApiQuestion::TlsReports,
-            ("POST", "acts") => ApiQuestion::Order(ApiOrder::Act(self.act()?)),
+            ("POST", _) => ApiQuestion::Order(self.order(route)?),
+            ("GET", "tls-reports/{}/{}") => {
+                let day = words.get(2).copied().unwrap_or_default();
+                ApiQuestion::TlsReportOf(TlsReportId { day: report_day(day)?, domain: domain(name)?.to_string() })
+            }
             ("GET", "checks") => ApiQuestion::Checks,
-            ("POST", "checks") => ApiQuestion::Order(ApiOrder::StartCheck(self.json::<CheckBody>()?.domain)),
             ("GET", "checks/{}") => ApiQuestion::Check(name.to_owned()),
             ("DELETE", "checks/{}") => ApiQuestion::Order(ApiOrder::CancelCheck(name.to_owned())),
             ("GET", "checks/{}/events") => ApiQuestion::CheckEvents(name.to_owned()),
@@ -270,21 +259,21 @@ impl ApiRequest<'_> {
         }
     }
 
-    fn act(&self) -> Result<ActWanted, QuestionFault> {
-        let ActBody { act, domain, cause, older, sender, id, all, reason } = self.json()?;
-        let one = [("domain", domain), ("cause", cause), ("older", older), ("sender", sender)];
-        let conditions = one.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let scope = if all == Some(true) { ActScope::All } else { ActScope::Named };
-        let mut filter = Filter::default();
-        for (name, value) in conditions.chain(id.into_iter().map(|id| ("id", id))) {
-            filter = filter.with(name, &value).map_err(|why| malformed(&format!("{name}: {why}")))?;
-        }
-        wanted(act, filter, scope, reason).map_err(QuestionFault::Malformed)
-    }
-
-    fn suspension(&self) -> Result<Suspension, QuestionFault> {
-        let SuspensionBody { kind, name, reason, lasts } = self.json()?;
-        suspension(kind, &name, &reason, lasts.as_deref(), self.now).map_err(QuestionFault::Malformed)
+    fn order(&self, route: &ApiRoute) -> Result<ApiOrder, QuestionFault> {
+        let order = match route.path {
+            "acts" => {
+                let wanted = self.json::<ActBody>()?.wanted(self.over);
+                wanted.map(if self.form == AnswerForm::Events { ApiOrder::ActInEvents } else { ApiOrder::Act })
+            }
+            "suspensions" => self.json::<SuspensionBody>()?.suspension(self.over, self.now).map(ApiOrder::Suspend),
+            "checks" => Ok(ApiOrder::StartCheck(self.json::<CheckBody>()?.domain)),
+            "log-level" => self.json::<LogLevelBody>()?.wanted(),
+            "tls-reports" => Ok(ApiOrder::SendTlsReports(self.json::<ReportsBody>()?.domain)),
+            "reload" => Ok(ApiOrder::Reload),
+            "drain" => Ok(ApiOrder::Drain),
+            _ => return Err(QuestionFault::NotFound),
+        };
+        order.map_err(QuestionFault::Malformed)
     }
 
     fn resume(&self) -> Result<ApiOrder, QuestionFault> {
@@ -307,68 +296,6 @@ impl ApiRequest<'_> {
     }
 }
 
-/// A kind by its word.
-pub(super) fn suspended_kind(word: &str) -> Option<SuspendedKind> {
-    [SuspendedKind::Sender, SuspendedKind::User, SuspendedKind::Destination]
-        .into_iter()
-        .find(|kind| kind.to_string() == word)
-}
-
-/// A suspension with its reason, which every one needs.
-///
-/// # Errors
-/// What is missing or wrong.
-pub(super) fn suspension(
-    kind: SuspendedKind,
-    name: &str,
-    reason: &str,
-    lasts: Option<&str>,
-    now: Timestamp,
-) -> Result<Suspension, String> {
-    let lasts = lasts.map(str::trim).filter(|lasts| !lasts.is_empty());
-    let lasts = lasts.map(humantime::parse_duration).transpose().map_err(|error| format!("for: {error}"))?;
-    if reason.trim().is_empty() {
-        return Err("reason: say why, for whoever looks".to_owned());
-    }
-    let reason = reason.trim().chars().filter(|c| !c.is_control()).take(SUBJECT_LIMIT / 2).collect();
-    Suspension::new(kind, name.trim(), reason, lasts.map(|lasts| now.plus(lasts)))
-}
-
-/// What an order is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ActScope {
-    /// What its conditions name.
-    Named,
-    /// All that waits, where there is no condition.
-    All,
-}
-
-/// An order that names what it is about, and why it is given; a retry explains itself.
-///
-/// # Errors
-/// What is missing.
-pub(super) fn wanted(act: Act, filter: Filter, scope: ActScope, reason: Option<String>) -> Result<ActWanted, String> {
-    if act == Act::Read {
-        return Err("act: read the content by its own address".to_owned());
-    }
-    if filter.is_everything() && scope == ActScope::Named {
-        return Err("say which messages (id, domain, cause, older, sender), or all".to_owned());
-    }
-    let reason = reason.filter(|reason| !reason.trim().is_empty());
-    if act != Act::Retry && reason.is_none() {
-        return Err("reason: say why, for whoever reads the history".to_owned());
-    }
-    Ok(ActWanted { act, filter, reason })
-}
-
-/// What an order needs of whoever gives it.
-pub(super) const fn needed_for(act: Act) -> UserRole {
-    match act {
-        Act::Retry => UserRole::HelpDesk,
-        Act::Hold | Act::Release | Act::Bounce | Act::Delete | Act::Read => UserRole::Operator,
-    }
-}
-
 /// The page that an address asks for.
 ///
 /// # Errors
@@ -384,7 +311,7 @@ pub(super) fn page_wanted(query: &str) -> Result<PageWanted, String> {
             _ => filter = filter.with(&name, value.trim()).map_err(|why| format!("{name}: {why}"))?,
         }
     }
-    Ok(PageWanted { filter, from: page::from_words(sort.as_deref(), after.as_deref())?, limit })
+    Ok(PageWanted { filter, order: page::from_words(sort.as_deref(), after.as_deref())?, limit })
 }
 
 /// Names and values of a query or a form.
@@ -405,6 +332,10 @@ fn domain(text: &str) -> Result<Domain, QuestionFault> {
     text.parse().map_err(|_| malformed("that is no domain"))
 }
 
+fn report_day(text: &str) -> Result<ReportDay, QuestionFault> {
+    ReportDay::try_from(text.to_owned()).map_err(|_| malformed("write a day such as 2026-11-21"))
+}
+
 fn malformed(why: &str) -> QuestionFault {
     QuestionFault::Malformed(why.to_owned())
 }
@@ -416,12 +347,19 @@ fn unknown(name: &str) -> QuestionFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::api::wanted::{ActWanted, needed_for};
+    use crate::spool::event::Act;
     use std::time::Duration;
 
-    fn asked(method: &str, target: &str, body: &str) -> Result<ApiQuestion, QuestionFault> {
+    fn asked_over(over: AskedOver, method: &str, target: &str, body: &str) -> Result<ApiQuestion, QuestionFault> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let request = ApiRequest { method, path, query, body: body.as_bytes(), now: Timestamp(0) };
+        let form = AnswerForm::accepted(None);
+        let request = ApiRequest { method, path, query, body: body.as_bytes(), form, over, now: Timestamp(0) };
         request.question(request.route()?)
+    }
+
+    fn asked(method: &str, target: &str, body: &str) -> Result<ApiQuestion, QuestionFault> {
+        asked_over(AskedOver::Network, method, target, body)
     }
 
     fn fault(method: &str, target: &str, body: &str) -> QuestionFault {
@@ -431,8 +369,8 @@ mod tests {
     #[test]
     fn every_way_leads_to_a_question() {
         for route in ROUTES {
-            let path =
-                route.path.replace("{}", if route.path.contains("content") { "0000000000001" } else { "a.example" });
+            let path = route.path.replace("/{}/{}", "/a.example/2026-11-21");
+            let path = path.replace("{}", if route.path.contains("content") { "0000000000001" } else { "a.example" });
             let query = match (route.method, route.path) {
                 ("GET", "messages") => "?subject=x",
                 ("DELETE", "suspensions") => "?kind=user&name=eve",
@@ -441,6 +379,7 @@ mod tests {
             let body = match (route.method, route.path) {
                 ("POST", "suspensions") => r#"{"kind":"user","name":"eve","reason":"taken over","for":"4h"}"#,
                 ("POST", "acts") => r#"{"act":"hold","domain":"a.example","reason":"asked to"}"#,
+                ("POST", "log-level") => r#"{"level":"debug","for":"10m"}"#,
                 ("POST", _) => r#"{"domain":"a.example"}"#,
                 _ => "",
             };
@@ -459,12 +398,14 @@ mod tests {
         for (target, words) in [
             ("/api/v1/queue?limit=0", "from 1 to 500"),
             ("/api/v1/queue?limit=501", "from 1 to 500"),
-            ("/api/v1/queue?sort=size", "oldest or newest"),
+            ("/api/v1/queue?sort=colour", "oldest, newest, domain"),
+            ("/api/v1/queue?sort=size&after=1795261468000-0000000000001", "next"),
             ("/api/v1/queue?after=x", "next"),
             ("/api/v1/queue?cause=nonsense", "no such cause"),
             ("/api/v1/queue?colour=red", "colour: there is no such condition"),
             ("/api/v1/messages", "write a queue id"),
             ("/api/v1/posture/a%20b", "no domain"),
+            ("/api/v1/tls-reports/a.example/tomorrow", "a day such as"),
         ] {
             let QuestionFault::Malformed(why) = fault("GET", target, "") else { panic!("{target}") };
             assert!(why.contains(words), "{target}: {why}");
@@ -489,6 +430,20 @@ mod tests {
         let retry = asked("POST", "/api/v1/acts", r#"{"act":"retry","all":true}"#).unwrap();
         assert!(matches!(retry, ApiQuestion::Order(ApiOrder::Act(ActWanted { act: Act::Retry, reason: None, .. }))));
         assert_eq!(needed_for(Act::Retry), UserRole::HelpDesk);
+    }
+
+    #[test]
+    fn a_user_of_this_host_need_not_say_why() {
+        for (path, body) in [
+            ("acts", r#"{"act":"hold","all":true}"#),
+            ("acts", r#"{"act":"read","id":["0000000000001"]}"#),
+            ("suspensions", r#"{"kind":"user","name":"eve"}"#),
+        ] {
+            let path = format!("{ROOT}{path}");
+            assert!(asked_over(AskedOver::Socket, "POST", &path, body).is_ok(), "{body}");
+            assert!(matches!(fault("POST", &path, body), QuestionFault::Malformed(_)), "{body}");
+        }
+        assert!(asked_over(AskedOver::Socket, "POST", &format!("{ROOT}acts"), r#"{"act":"hold"}"#).is_err());
     }
 
     #[test]

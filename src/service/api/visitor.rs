@@ -1,16 +1,20 @@
 //! Who asks: by a token, by the cookie of a session, or by the word of a proxy; without I/O.
 
 use super::sessions::Sessions;
+use super::wanted::AskedOver;
 use crate::clock::Timestamp;
 use crate::config::AdminConfig;
 use crate::config::users::{User, UserRole, Users};
 use crate::service::admin::listener::{AdminPeer, AdminTransport};
+use crate::spool::event::Actor;
 use axum::http::{HeaderMap, Method, header};
 
 /// The cookie of a session in TLS: no other host and no other port can set it.
 const SECURE_COOKIE: &str = "__Host-relay";
 /// The same in clear, for loopback.
 const CLEAR_COOKIE: &str = "relay-session";
+/// The field in which a proxy says what the browser speaks with it.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// The field that brings the form token along where there is no form.
 pub(super) const FORM_TOKEN_FIELD: &str = "x-csrf-token";
 
@@ -34,6 +38,8 @@ pub(super) enum LoginProof {
     Session(String),
     /// A proxy says so.
     Vouched,
+    /// The system says which user of this host has opened the control socket, where it says that.
+    Socket(Option<u32>),
 }
 
 /// What a request says of who asks.
@@ -58,9 +64,8 @@ pub(super) fn claimed(headers: &HeaderMap, peer: AdminPeer, admin: &AdminConfig)
             None => Claimed::Nobody,
         };
     }
-    let ip = peer.address.ip().to_canonical();
     if let Some(field) = &admin.user_header
-        && admin.trusted_proxies.iter().any(|network| network.contains(&ip))
+        && is_proxy(peer, admin)
     {
         let mut said = headers.get_all(field.as_str()).iter();
         return match (said.next().and_then(|value| value.to_str().ok()), said.next()) {
@@ -69,6 +74,19 @@ pub(super) fn claimed(headers: &HeaderMap, peer: AdminPeer, admin: &AdminConfig)
         };
     }
     session_cookie(headers, peer.transport).map_or(Claimed::Nobody, Claimed::Session)
+}
+
+/// Whether others could read a request on its way: a proxy of ours says whether the browser spoke TLS with it. From
+/// elsewhere, and said twice, the word counts for nothing.
+pub(super) fn transport(headers: &HeaderMap, peer: AdminPeer, admin: &AdminConfig) -> AdminTransport {
+    let mut said = headers.get_all(FORWARDED_PROTO).iter();
+    let is_tls = matches!((said.next(), said.next()), (Some(proto), None) if proto == "https");
+    if is_proxy(peer, admin) && is_tls { AdminTransport::Tls } else { peer.transport }
+}
+
+fn is_proxy(peer: AdminPeer, admin: &AdminConfig) -> bool {
+    let ip = peer.address.ip().to_canonical();
+    admin.trusted_proxies.iter().any(|network| network.contains(&ip))
 }
 
 /// The name of the session that a browser brought along.
@@ -112,10 +130,32 @@ fn of(user: &User, proof: LoginProof) -> Option<Visitor> {
 }
 
 impl Visitor {
+    /// Somebody who has opened the control socket, which its owner and root alone can.
+    pub(super) fn here(uid: Option<u32>) -> Self {
+        let name = uid.map_or_else(|| "somebody on this host".to_owned(), |uid| format!("user id {uid}"));
+        Self { name, role: UserRole::Operator, proof: LoginProof::Socket(uid) }
+    }
+
+    /// Over what this visitor asks.
+    pub(super) const fn over(&self) -> AskedOver {
+        match self.proof {
+            LoginProof::Token | LoginProof::Session(_) | LoginProof::Vouched => AskedOver::Network,
+            LoginProof::Socket(_) => AskedOver::Socket,
+        }
+    }
+
+    /// As histories name whoever did something.
+    pub(super) fn actor(&self, reason: Option<&str>) -> Actor {
+        match self.proof {
+            LoginProof::Token | LoginProof::Session(_) | LoginProof::Vouched => Actor::user(&self.name, reason),
+            LoginProof::Socket(uid) => Actor::process(uid, reason),
+        }
+    }
+
     /// What the form token of this visitor is made of; none where none is needed.
     pub(super) fn form_subject(&self) -> Option<String> {
         match &self.proof {
-            LoginProof::Token => None,
+            LoginProof::Token | LoginProof::Socket(_) => None,
             LoginProof::Session(session) => Some(format!("session {session}")),
             LoginProof::Vouched => Some(format!("vouched {}", self.name)),
         }
@@ -179,6 +219,17 @@ mod tests {
         assert_eq!(of("192.0.2.1:5", &[("x-forwarded-user", "")]), Claimed::Nobody);
         let plain = AdminConfig::default();
         assert_eq!(claimed(&headers(&[("x-forwarded-user", "anna")]), peer("127.0.0.1:5"), &plain), Claimed::Nobody);
+    }
+
+    #[test]
+    fn a_proxy_of_ours_alone_may_say_that_the_browser_speaks_tls() {
+        let of = |address: &str, all: &[(&str, &str)]| transport(&headers(all), peer(address), &proxied());
+        let https = ("x-forwarded-proto", "https");
+        assert_eq!(of("192.0.2.1:5", &[https]), AdminTransport::Tls);
+        assert_eq!(of("127.0.0.1:5", &[https]), AdminTransport::Clear, "anybody could say so");
+        assert_eq!(of("192.0.2.1:5", &[("x-forwarded-proto", "http")]), AdminTransport::Clear);
+        assert_eq!(of("192.0.2.1:5", &[https, ("x-forwarded-proto", "http")]), AdminTransport::Clear);
+        assert_eq!(of("192.0.2.1:5", &[]), AdminTransport::Clear);
     }
 
     #[test]

@@ -83,6 +83,23 @@ impl<'a> Reporter<'a> {
         Ok(Self { out, submitter, poster })
     }
 
+    /// The report as it is made of what is counted; none where there is nothing to tell.
+    ///
+    /// # Errors
+    /// When what was counted cannot be read.
+    pub(crate) async fn document(
+        &self,
+        ledger: &dyn Ledger,
+        id: &TlsReportId,
+    ) -> Result<Option<TlsReportDocument>, ReportingError> {
+        let Ok(domain) = id.domain.parse::<Domain>() else { return Ok(None) };
+        let counts = ledger.tls_counts(id).await?;
+        let only_failures = self.out.config.tls_reports.only_failures;
+        let extent = if only_failures { ReportExtent::FailuresOnly } else { ReportExtent::Everything };
+        let subject = ReportSubject { submitter: self.submitter, domain: &domain, day: id.day };
+        Ok(TlsReportDocument::of(&subject, &counts, extent))
+    }
+
     /// Everything about a report but sending it.
     ///
     /// # Errors
@@ -100,10 +117,7 @@ impl<'a> Reporter<'a> {
             ReportDemand::NotWanted(because) => return Ok(Preparation::NotWanted(because)),
             ReportDemand::Unknown(because) => return Ok(Preparation::NotNow(because)),
         };
-        let counts = ledger.tls_counts(id).await?;
-        let extent = if config.only_failures { ReportExtent::FailuresOnly } else { ReportExtent::Everything };
-        let subject = ReportSubject { submitter: self.submitter, domain: &domain, day: id.day };
-        let Some(document) = TlsReportDocument::of(&subject, &counts, extent) else {
+        let Some(document) = self.document(ledger, id).await? else {
             return Ok(Preparation::NotWanted("nothing failed".to_owned()));
         };
         Ok(Preparation::Ready(Box::new(ReadyReport { record, document, domain })))

@@ -6,14 +6,29 @@ use crate::clock::Clock;
 use crate::command::tls_reports::TlsReportPreview;
 use crate::config::Config;
 use crate::pipeline::outbound::Outbound;
+use crate::report::tls::TlsReportDocument;
 use crate::smtp::address::Domain;
+use crate::spool::ledger::Ledger;
 use crate::spool::open_ledger;
-use crate::spool::tls_session::ReportDay;
+use crate::spool::tls_session::{ReportDay, TlsReportId};
 
 /// Days that are looked back at.
 const DAYS_BACK: i64 = 2;
 /// Reports that are made for one look.
 const MOST: usize = 10_000;
+
+/// The report to a domain about a day, as it is made of what is counted, whether or not it has gone out; none where
+/// nothing is counted any more, or nothing that such a report tells. Nobody is asked.
+///
+/// # Errors
+/// When what was counted cannot be read, or the configuration does not say who reports.
+pub(in crate::service) async fn of_day(
+    out: &Outbound,
+    ledger: &dyn Ledger,
+    id: &TlsReportId,
+) -> Result<Option<TlsReportDocument>, ReportingError> {
+    Reporter::new(out)?.document(ledger, id).await
+}
 
 /// The reports about the last days, today among them, as they would go out now.
 ///

@@ -12,7 +12,8 @@ use crate::spool::brief::BriefPart;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{
-    AuditRun, BriefListing, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery, WaitingFrom,
+    AuditRun, BriefListing, DeliveriesWanted, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches,
+    PastDelivery, WaitingFrom,
 };
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use async_trait::async_trait;
@@ -148,9 +149,9 @@ impl Ledger for EmbeddedLedger {
         self.ask(move |reader| reader.tls_reports_due(&due)).await
     }
 
-    async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
-        let domain = domain.clone();
-        self.ask(move |reader| reader.delivered(&domain, most)).await
+    async fn delivered(&self, wanted: &DeliveriesWanted) -> Result<Vec<PastDelivery>, LedgerError> {
+        let wanted = wanted.clone();
+        self.ask(move |reader| reader.delivered(&wanted)).await
     }
 
     async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError> {

@@ -15,7 +15,8 @@ use crate::spool::RecipientState;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{
-    LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery, WaitingFrom, WaitingOrder,
+    DeliveriesWanted, LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery, WaitingFrom,
+    WaitingOrder,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, params};
 use std::collections::BTreeMap;
@@ -31,6 +32,18 @@ const LONGEST_ARRIVAL_MS: i64 = 86_400_000;
 
 /// Domains that are counted; further ones are not.
 const MOST_DESTINATIONS: usize = 100_000;
+
+/// Recipients of a domain, the newest messages first; what comes first is there at once.
+const ALL_DELIVERIES: &str = "SELECT r.message, r.address, r.state, m.accepted_at \
+     FROM recipients r JOIN messages m ON m.id = r.message \
+     WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' ORDER BY r.message DESC";
+
+/// The same among the last ones of what clients handed in.
+const LAST_DELIVERIES: &str = "SELECT r.message, r.address, r.state, m.accepted_at \
+     FROM (SELECT message, address, state FROM recipients WHERE message < ?2 ORDER BY message DESC LIMIT ?3) r \
+     JOIN messages m ON m.id = r.message \
+     WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' AND r.state LIKE '%\"delivered\"%' \
+     ORDER BY r.message DESC";
 
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
@@ -103,18 +116,20 @@ impl StateReader {
     }
 
     /// Deliveries to recipients of a domain, the newest messages first. Goes through the recipients until it
-    /// has as many as were asked for.
+    /// has as many as were asked for, or has seen as many as it may.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT r.message, r.address, r.state, m.accepted_at FROM recipients r JOIN messages m ON m.id = r.message \
-             WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' ORDER BY r.message DESC",
-        )?;
-        let mut rows = select.query([domain.as_str()])?;
+    pub fn delivered(&self, wanted: &DeliveriesWanted) -> Result<Vec<PastDelivery>, LedgerError> {
+        let DeliveriesWanted { domain, most, among } = wanted;
+        let mut select =
+            self.connection.prepare_cached(if among.is_some() { LAST_DELIVERIES } else { ALL_DELIVERIES })?;
+        let mut rows = match among {
+            None => select.query(params![domain.as_str()])?,
+            Some(among) => select.query(params![domain.as_str(), REPORT_IDS.cast_signed(), among])?,
+        };
         let mut found = Vec::new();
-        while found.len() < most
+        while found.len() < *most
             && let Some(row) = rows.next()?
         {
             let Ok(state) = serde_json::from_str(&row.get::<_, String>(2)?) else { continue };

@@ -16,7 +16,8 @@ use crate::spool::audit::Depth;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{
-    AuditRun, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery, WaitingFrom, WaitingOrder,
+    AuditRun, DeliveriesWanted, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery, WaitingFrom,
+    WaitingOrder,
 };
 use crate::spool::stored::{REPORT_IDS, lookup_hash};
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
@@ -202,16 +203,25 @@ impl Ledger for DatabaseLedger {
         tls_reports::due(&self.client, due).await
     }
 
-    async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
-        let select = "SELECT r.message, r.address, r.state, m.accepted_at, r.recipient FROM recipients r
+    async fn delivered(&self, wanted: &DeliveriesWanted) -> Result<Vec<PastDelivery>, LedgerError> {
+        let DeliveriesWanted { domain, most, among } = wanted;
+        let below = if among.is_some() { bigint(REPORT_IDS) } else { i64::MAX };
+        let among = among.map(i64::from);
+        let select = "SELECT r.message, r.address, r.state, m.accepted_at, r.recipient
+                      FROM (SELECT message, recipient, address, state FROM recipients WHERE message < $5
+                            ORDER BY message DESC, recipient DESC LIMIT $6) r
                       JOIN messages m ON m.id = r.message
                       WHERE lower(r.address) LIKE '%@' || replace($1, '_', '\\_') AND (r.message, r.recipient) < ($2, $3)
                         AND r.state LIKE '%\"delivered\"%'
                       ORDER BY r.message DESC, r.recipient DESC LIMIT $4";
         let (mut found, mut before) = (Vec::new(), (i64::MAX, i32::MAX));
-        while found.len() < most {
+        while found.len() < *most {
             let name = domain.as_str().to_ascii_lowercase();
-            let rows = self.client.query(select, &[&name, &before.0, &before.1, &PAGE]).await.map_err(failed)?;
+            let rows = self
+                .client
+                .query(select, &[&name, &before.0, &before.1, &PAGE, &below, &among])
+                .await
+                .map_err(failed)?;
             let Some(last) = rows.last() else { break };
             before = (last.get(0), last.get(4));
             for row in rows {
@@ -224,7 +234,7 @@ impl Ledger for DatabaseLedger {
                 found.push(PastDelivery { id, recipient: row.get(1), accepted_at: Timestamp(row.get(3)), peer, tls });
             }
         }
-        found.truncate(most);
+        found.truncate(*most);
         Ok(found)
     }
 

@@ -1,24 +1,31 @@
 //! *Domain*: what is known of a receiving domain, and a check of it that can be watched.
 
 use super::queue::{QueueRow, rows};
+use super::words::PageWords;
 use super::{Form, Frame, in_address, made, needs, pairs, see, shown};
-use crate::check::posture;
 use crate::command::queue::Filter;
-use crate::command::queue::page::{self, PageWanted};
+use crate::command::queue::page::{PageOrder, PageWanted};
 use crate::config::users::UserRole;
-use crate::service::api::answer::{ApiFault, blocking, policies};
+use crate::resolve::HostsFrom;
+use crate::service::api::answer::{ApiFault, queue_page};
 use crate::service::api::checks::CheckState;
+use crate::service::api::domain::{DomainDns, DomainView, HostDns, MarkedTlsa, known};
 use crate::service::api::visitor::Visitor;
 use crate::service::api::{Api, Visit};
 use crate::smtp::address::Domain;
-use crate::spool::ledger::{WaitingFrom, WaitingOrder};
+use crate::spool::ledger::{PastDelivery, WaitingFrom, WaitingOrder};
 use crate::text::harmless;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
+use std::time::Duration;
 
 /// Messages that are shown.
 const MOST: usize = 20;
+/// How long the page waits for the DNS; what comes later is on the next one.
+const LOOKING_UP: Duration = Duration::from_millis(60);
+/// Characters of a TLSA record that are shown: a digest of SHA-512 is whole.
+const LONGEST_RECORD: usize = 160;
 
 #[derive(Template)]
 #[template(path = "domain.html", config = "src/service/api/askama.toml")]
@@ -26,12 +33,49 @@ struct DomainPage {
     f: Frame,
     name: String,
     link: String,
-    known: bool,
+    known: Option<ShownDomainView>,
     fault: Option<String>,
     may_check: bool,
-    posture: Option<ShownPosture>,
-    policy: Option<String>,
     rows: Vec<QueueRow>,
+}
+
+struct ShownDomainView {
+    dns: Option<ShownDns>,
+    policy: Option<String>,
+    posture: Option<ShownPosture>,
+    deliveries: Vec<ShownDelivery>,
+    among: u32,
+}
+
+struct ShownDns {
+    at: String,
+    sentence: String,
+    fault: Option<String>,
+    hosts: Vec<ShownHost>,
+}
+
+struct ShownHost {
+    name: String,
+    about: String,
+    no_dane: Option<&'static str>,
+    fault: Option<String>,
+    tlsa: Vec<ShownRecord>,
+}
+
+/// A TLSA record: by sign and word as well as by colour.
+struct ShownRecord {
+    class: &'static str,
+    mark: &'static str,
+    word: &'static str,
+    text: String,
+}
+
+struct ShownDelivery {
+    id: String,
+    accepted: String,
+    to: String,
+    server: String,
+    tls: String,
 }
 
 struct ShownPosture {
@@ -48,6 +92,7 @@ struct CheckPage {
     domain: String,
     link: String,
     elapsed_s: u64,
+    steps: Vec<String>,
     text: Option<String>,
 }
 
@@ -60,40 +105,97 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
         f,
         link: in_address(&name),
         name: shown(&name),
-        known: false,
+        known: None,
         fault: None,
         may_check: visitor.role >= UserRole::HelpDesk,
-        posture: None,
-        policy: None,
         rows: Vec::new(),
     };
     match (name.as_str(), name.parse::<Domain>()) {
         ("", _) => {}
         (_, Err(error)) => page.fault = Some(shown(&error.to_string())),
-        (_, Ok(domain)) => known(api, &domain, &mut page).await?,
+        (_, Ok(domain)) => {
+            let known = Box::pin(known(api, &domain, LOOKING_UP)).await?;
+            // A page that waits for the DNS comes again by itself.
+            page.f.refresh = known.dns.is_none();
+            page.known = Some(view(&known, page.f.w));
+            page.rows = waiting(api, &domain, page.f.w).await?;
+        }
     }
     made(&page)
 }
 
-async fn known(api: &Api, domain: &Domain, page: &mut DomainPage) -> Result<(), ApiFault> {
-    page.known = true;
-    let asked = domain.clone();
-    let posture = blocking(api, move |config| posture::view::show(config, &asked)).await?;
-    page.posture = posture.map(|known| ShownPosture {
+async fn waiting(api: &Api, domain: &Domain, w: &PageWords) -> Result<Vec<QueueRow>, ApiFault> {
+    let filter = Filter { domain: Some(domain.to_string()), ..Filter::default() };
+    let newest = PageOrder::Age(WaitingFrom { order: WaitingOrder::Newest, after: None });
+    let wanted = PageWanted { filter, order: newest, limit: MOST };
+    let waits = queue_page(api, &wanted).await?;
+    Ok(rows(&waits, api.operator.now(), w))
+}
+
+fn view(known: &DomainView, w: &PageWords) -> ShownDomainView {
+    let policy = known.policy.as_ref().map(|policy| {
+        let mode = policy.mode.unwrap_or("-");
+        shown(&format!("{mode}, {}, mx: {}", policy.state, policy.mx.join(" ")))
+    });
+    let posture = known.posture.as_ref().map(|known| ShownPosture {
         verdict: shown(&known.verdict),
         at: known.at.rfc3339(),
         findings: known.findings.iter().map(|finding| shown(&finding.detail)).collect(),
     });
-    let policy = policies(api).await?.into_iter().find(|policy| policy.domain == domain.as_str());
-    page.policy = policy.map(|policy| {
-        let mode = policy.mode.unwrap_or("-");
-        shown(&format!("{mode}, {}, mx: {}", policy.state, policy.mx.join(" ")))
-    });
-    let filter = Filter { domain: Some(domain.to_string()), ..Filter::default() };
-    let wanted = PageWanted { filter, from: WaitingFrom { order: WaitingOrder::Newest, after: None }, limit: MOST };
-    let waits = page::page(api.operator.ledger().await?.as_ref(), &wanted, api.operator.now()).await?;
-    page.rows = rows(&waits, api.operator.now(), page.f.w);
-    Ok(())
+    ShownDomainView {
+        dns: known.dns.as_ref().map(|dns| shown_dns(dns, w)),
+        policy,
+        posture,
+        deliveries: known.deliveries.iter().map(delivery).collect(),
+        among: known.deliveries_among,
+    }
+}
+
+fn shown_dns(dns: &DomainDns, w: &PageWords) -> ShownDns {
+    let from = match dns.hosts_from {
+        Some(HostsFrom::Mx) => "MX",
+        Some(HostsFrom::ImplicitMx) => w.no_mx,
+        Some(HostsFrom::Configuration) => w.by_configuration,
+        None => w.no_answer,
+    };
+    let signed = dns.mx_security.map(|security| format!(", DNSSEC: {}", security.word())).unwrap_or_default();
+    ShownDns {
+        at: dns.at.to_second(),
+        sentence: shown(&format!("{}: {from}{signed}", dns.next_hop)),
+        fault: dns.fault.as_ref().map(|fault| shown(&fault.sentence)),
+        hosts: dns.hosts.iter().map(|host| shown_host(host, w)).collect(),
+    }
+}
+
+fn shown_host(host: &HostDns, w: &PageWords) -> ShownHost {
+    let (preference, security) = (host.preference, host.security.word());
+    ShownHost {
+        name: shown(&host.name),
+        about: shown(&format!("{preference}; DNSSEC: {security}; {}", host.addresses.join(", "))),
+        no_dane: host.no_dane,
+        fault: host.fault.as_ref().map(|fault| shown(&fault.sentence)),
+        tlsa: host.tlsa.iter().map(|record| shown_record(record, w)).collect(),
+    }
+}
+
+fn shown_record(record: &MarkedTlsa, w: &PageWords) -> ShownRecord {
+    let (class, mark, word) = match (record.usable, record.matched) {
+        (true, true) => ("good", "\u{2714}", w.matched),
+        (true, false) => ("look", "\u{25cb}", w.usable),
+        (false, _) => ("bad", "\u{2718}", w.unusable),
+    };
+    ShownRecord { class, mark, word, text: record.record.chars().take(LONGEST_RECORD).collect() }
+}
+
+fn delivery(one: &PastDelivery) -> ShownDelivery {
+    let version = one.tls.version().map(|version| format!(", {version}")).unwrap_or_default();
+    ShownDelivery {
+        id: one.id.to_string(),
+        accepted: one.accepted_at.to_second(),
+        to: shown(&one.recipient),
+        server: shown(&one.peer.to_string()),
+        tls: shown(&format!("{}{version}", one.tls.word())),
+    }
 }
 
 /// Begins a check, and leads to its page.
@@ -122,7 +224,8 @@ pub(super) fn check(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Respo
     let f = Frame { refresh: known.state == CheckState::Running, ..Frame::new(api, visit, visitor, "/domain") };
     let text = known.text.as_deref().map(|text| harmless(text).into_owned());
     let (link, elapsed_s) = (in_address(&known.domain), known.elapsed_s);
-    made(&CheckPage { f, id: known.id, domain: known.domain, link, elapsed_s, text })
+    let steps = known.steps.into_iter().map(|step| step.text).collect();
+    made(&CheckPage { f, id: known.id, domain: known.domain, link, elapsed_s, steps, text })
 }
 
 fn unknown() -> ApiFault {

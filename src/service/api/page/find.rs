@@ -1,7 +1,8 @@
 //! *Find*: what happened to a message, in the words of its report.
 
-use super::{Form, Frame, made, pairs, shown, shown_all};
-use crate::command::why::{self, Story};
+use super::words::{PageLanguage, PageWords};
+use super::{Form, Frame, dutch, made, pairs, shown, shown_all};
+use crate::command::why::{self, Story, TimelineEntry};
 use crate::service::api::answer::ApiFault;
 use crate::service::api::visitor::Visitor;
 use crate::service::api::{Api, Visit};
@@ -51,24 +52,47 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     let (mut stories, mut more) = (Vec::new(), false);
     if !subject.is_empty() {
         let found = why::look_up(api.operator.ledger().await?.as_ref(), &subject, MOST).await?;
-        (stories, more) = (found.stories.iter().map(story).collect(), found.more);
+        (stories, more) = (found.stories.iter().map(|one| story(one, f.w)).collect(), found.more);
     }
     made(&FindPage { f, subject: shown(&subject), stories, more })
 }
 
-fn story(story: &Story) -> ShownStory {
+/// The same in the language of the page.
+struct StoryTold {
+    standing: String,
+    recipients: Vec<String>,
+    timeline: Vec<TimelineEntry>,
+}
+
+impl StoryTold {
+    fn of(story: &Story, w: &PageWords) -> Self {
+        match w.language {
+            PageLanguage::English => {
+                Self { standing: story.standing(), recipients: story.recipients(), timeline: story.timeline() }
+            }
+            PageLanguage::Dutch => Self {
+                standing: dutch::standing(&story.message),
+                recipients: dutch::recipients(story),
+                timeline: dutch::timeline(story),
+            },
+        }
+    }
+}
+
+fn story(story: &Story, w: &PageWords) -> ShownStory {
     let message = &story.message;
+    let StoryTold { standing, recipients, timeline } = StoryTold::of(story, w);
     let incidents = story.incidents.iter();
     let incidents = incidents.map(|one| ShownLink { id: one.id.to_string(), sentence: shown(&one.sentence) });
-    let timeline = story.timeline().into_iter();
+    let timeline = timeline.into_iter();
     let timeline = timeline.map(|entry| ShownEntry { at: entry.at.rfc3339(), lines: shown_all(&entry.lines) });
     ShownStory {
         id: message.id.to_string(),
-        standing: shown(&story.standing()),
+        standing: shown(&standing),
         sender: shown(&message.envelope.reverse_path.to_string()),
         accepted: message.envelope.accepted_at.rfc3339(),
         message_id: message.message_id.as_deref().map(shown),
-        recipients: shown_all(&story.recipients()),
+        recipients: shown_all(&recipients),
         incidents: incidents.collect(),
         timeline: timeline.collect(),
     }

@@ -1,17 +1,20 @@
 //! *Incidents*, *Reports*, *Exceptions*: short lists, and who may hand nothing in.
 
-use super::{Form, Frame, made, needs, see, shown, shown_all};
-use crate::accept::suspended::Suspension;
+use super::words::PageWords;
+use super::{Form, Frame, in_address, made, needs, pairs, see, shown, shown_all};
+use crate::accept::suspended::{Suspension, SuspensionChange, SuspensionRecord};
 use crate::command::incidents;
 use crate::config::users::UserRole;
 use crate::policy::exceptions::Exception;
 use crate::service::api::answer::{self, ApiFault};
-use crate::service::api::question::{suspended_kind, suspension};
 use crate::service::api::visitor::Visitor;
+use crate::service::api::wanted::{AskedOver, SuspensionBody, suspended_kind};
 use crate::service::api::{Api, Visit};
 use crate::service::suspensions::SuspensionOrder;
+use crate::smtp::address::Domain;
 use crate::spool::incident::Incident;
-use crate::spool::tls_session::{ReportDay, TlsReportRow, TlsReportState};
+use crate::spool::tls_session::{ReportDay, TlsReportId, TlsReportRow, TlsReportState};
+use crate::text::harmless;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -20,6 +23,8 @@ use axum::response::Response;
 const MOST_REPORTS: usize = 200;
 /// Incidents that are shown.
 const MOST_INCIDENTS_SHOWN: usize = 50;
+/// Records of who suspended and let in again.
+const MOST_RECORDS: usize = 30;
 /// Domains of an incident that are named.
 const MOST_NAMED: usize = 10;
 
@@ -80,6 +85,8 @@ struct ReportsPage {
 struct ReportLine {
     day: String,
     domain: String,
+    /// As an address has it.
+    link: String,
     succeeded: u64,
     failed: u64,
     report: &'static str,
@@ -93,11 +100,59 @@ pub(super) async fn reports(api: &Api, visit: &Visit, visitor: &Visitor) -> Resu
     let line = |row: &TlsReportRow| ReportLine {
         day: row.id.day.to_string(),
         domain: shown(&row.id.domain),
+        link: in_address(&row.id.domain),
         succeeded: row.succeeded,
         failed: row.failed,
         report: row.report.as_ref().map_or("counting", TlsReportState::word),
     };
     made(&ReportsPage { f, rows: rows.iter().map(line).collect() })
+}
+
+#[derive(Template)]
+#[template(path = "report.html", config = "src/service/api/askama.toml")]
+struct TlsReportPage {
+    f: Frame,
+    domain: String,
+    day: String,
+    link: String,
+    state: Option<String>,
+    text: Option<String>,
+}
+
+/// One report on TLS, in full.
+pub(super) async fn report(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
+    let f = Frame::new(api, visit, visitor, "/reports");
+    let asked = Form(pairs(visit.uri.query().unwrap_or_default()));
+    let wrong = || ApiFault::new(StatusCode::BAD_REQUEST, "name a domain and a day such as 2026-11-21");
+    let domain: Domain = asked.one("domain").parse().map_err(|_| wrong())?;
+    let day = ReportDay::try_from(asked.one("day").to_owned()).map_err(|_| wrong())?;
+    let id = TlsReportId { day, domain: domain.to_string() };
+    let text = answer::tls_report(api, &id).await?.map(|document| indented(&document.json()));
+    let rows = api.operator.ledger().await?.tls_reports(day, day, MOST_REPORTS).await?;
+    let row = rows.into_iter().find(|row| row.id == id);
+    let state = row.and_then(|row| row.report).map(|state| shown(&state_of(&state, f.w)));
+    let (domain, day, link) = (shown(&id.domain), day.to_string(), in_address(&id.domain));
+    made(&TlsReportPage { f, domain, day, link, state, text })
+}
+
+/// What has become of it, with the places that have it or the reason why none has.
+fn state_of(state: &TlsReportState, w: &PageWords) -> String {
+    match state {
+        TlsReportState::Waiting { due, last, .. } => {
+            let last = last.as_ref().map(|last| format!(": {last}")).unwrap_or_default();
+            format!("{}, {} {}{last}", state.word(), w.next_try.to_lowercase(), due.to_second())
+        }
+        TlsReportState::Sent { at, to } => format!("{} {}: {}", state.word(), at.to_second(), to.join(", ")),
+        TlsReportState::NotWanted { at, because } | TlsReportState::GivenUp { at, because } => {
+            format!("{} {}: {because}", state.word(), at.to_second())
+        }
+    }
+}
+
+/// JSON for people.
+fn indented(json: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    harmless(&format!("{value:#}")).into_owned()
 }
 
 #[derive(Template)]
@@ -107,8 +162,15 @@ struct ExceptionsPage {
     in_force: Vec<String>,
     over: Vec<String>,
     suspended: Vec<SuspendedLine>,
+    records: Vec<ShownRecordOf>,
     fault: Option<String>,
     may_suspend: bool,
+}
+
+/// Who suspended, or let in again.
+struct ShownRecordOf {
+    at: String,
+    line: String,
 }
 
 struct SuspendedLine {
@@ -130,9 +192,20 @@ pub(super) async fn exceptions(
     let line = |one: &Exception| shown(&format!("{} {}, {until} {}: {}", one.domains, one.kind, one.until, one.reason));
     let (in_force, over) = (status.in_force.iter().map(line).collect(), status.over.iter().map(line).collect());
     let suspended = answer::suspended(api, SuspensionOrder::Look, visitor).await?;
-    let suspended = suspended.iter().map(|one| suspended_line(one, &f)).collect();
+    let records = suspended.records.iter().take(MOST_RECORDS).map(|one| record_line(one, f.w)).collect();
+    let suspended = suspended.suspended.iter().map(|one| suspended_line(one, &f)).collect();
     let may_suspend = visitor.role >= UserRole::Operator;
-    made(&ExceptionsPage { f, in_force, over, suspended, fault: fault.as_deref().map(shown), may_suspend })
+    made(&ExceptionsPage { f, in_force, over, suspended, records, fault: fault.as_deref().map(shown), may_suspend })
+}
+
+fn record_line(one: &SuspensionRecord, w: &PageWords) -> ShownRecordOf {
+    let done = match one.change {
+        SuspensionChange::Suspended => w.was_suspended,
+        SuspensionChange::Resumed => w.was_resumed,
+    };
+    let reason = if one.reason.is_empty() { String::new() } else { format!(": {}", one.reason) };
+    let line = shown(&format!("{} {} {done}, {} {}{reason}", one.kind, one.name, w.by, one.by));
+    ShownRecordOf { at: one.at.to_second(), line }
 }
 
 fn suspended_line(one: &Suspension, f: &Frame) -> SuspendedLine {
@@ -148,8 +221,9 @@ pub(super) async fn suspend(api: &Api, visit: &Visit, visitor: &Visitor, form: &
     needs(visitor, UserRole::Operator)?;
     let kind = suspended_kind(form.one("kind"));
     let kind = kind.ok_or_else(|| ApiFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
-    let wanted = suspension(kind, form.one("name"), form.one("reason"), Some(form.one("for")), api.operator.now());
-    let fault = match wanted {
+    let text = |name: &str| form.one(name).to_owned();
+    let asked = SuspensionBody { kind, name: text("name"), reason: text("reason"), lasts: Some(text("for")) };
+    let fault = match asked.suspension(AskedOver::Network, api.operator.now()) {
         Err(why) => why,
         Ok(wanted) => {
             let order = SuspensionOrder::Suspend(Suspension { by: Some(visitor.name.clone()), ..wanted });

@@ -3,6 +3,7 @@
 
 mod chart;
 mod domain;
+mod dutch;
 mod find;
 mod lists;
 mod login;
@@ -54,6 +55,12 @@ impl Frame {
         Self { w: words_for(visit), user: Some(shown(&visitor.name)), csrf, here, refresh: false }
     }
 
+    /// The orders of the queue besides its age, in words.
+    const fn sorts(&self) -> [(&'static str, &'static str); 4] {
+        let w = self.w;
+        [("domain", w.by_domain), ("next", w.by_next), ("size", w.by_size), ("attempts", w.by_attempts)]
+    }
+
     fn menu(&self) -> Vec<MenuItem> {
         let w = self.w;
         let all = [
@@ -100,6 +107,7 @@ async fn looked_at(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Respon
         "/queue" => queue::page(api, visit, visitor).await,
         "/incidents" => lists::incidents(api, visit, visitor).await,
         "/reports" => lists::reports(api, visit, visitor).await,
+        "/report" => lists::report(api, visit, visitor).await,
         "/exceptions" => lists::exceptions(api, visit, visitor, None).await,
         _ => Err(ApiFault::new(StatusCode::NOT_FOUND, "there is no such page")),
     }

@@ -4,12 +4,14 @@ use super::chart::bars;
 use super::words::PageWords;
 use super::{Frame, in_address, made, shown, shown_all};
 use crate::check::posture;
+use crate::clock::Timestamp;
 use crate::command::incidents;
 use crate::command::queue::summary::{CauseCount, DomainSummary, QueueSummary};
 use crate::command::status::Running;
 use crate::observe::traffic::Traffic;
 use crate::service::admin::readiness;
 use crate::service::api::answer::{ApiFault, blocking};
+use crate::service::api::paths::BrokenPath;
 use crate::service::api::rates::sum;
 use crate::service::api::visitor::Visitor;
 use crate::service::api::{Api, Visit};
@@ -22,6 +24,8 @@ use std::time::Duration;
 
 /// How long the first count of what waits may hold the page up.
 const COUNTING: Duration = Duration::from_millis(50);
+/// Incidents and paths that the sentence names.
+const MOST_IN_SENTENCE: usize = 3;
 /// Domains that are shown.
 const MOST_DOMAINS: usize = 25;
 
@@ -76,6 +80,8 @@ struct NowSituation<'a> {
     open: &'a [Incident],
     summary: Option<&'a QueueSummary>,
     needs: &'a [String],
+    broken: &'a [BrokenPath],
+    now: Timestamp,
 }
 
 /// The page.
@@ -88,6 +94,7 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     let watched = blocking(api, posture::view::list).await?;
     let found = watched.iter().filter(|domain| !domain.findings.is_empty());
     let found = found.map(|domain| format!("{}: {}", domain.domain, domain.verdict));
+    let (broken, now) = (api.broken_paths(), api.operator.now());
     let mut needs = needs(&running, &open, f.w);
     needs.extend(readiness::doubts(&api.operator.pipeline().out.dns));
     needs.extend(found.take(MOST_DOMAINS));
@@ -96,6 +103,8 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
         open: &open,
         summary: counted.as_ref().map(|counted| &*counted.summary),
         needs: &needs,
+        broken: &broken,
+        now,
     };
     let (sign, sentence) = situation.told(f.w);
     // One after the other: each holds the counts for itself.
@@ -133,17 +142,28 @@ impl NowSituation<'_> {
             (some, None) => format!("{}: {some}; {}", w.messages.to_lowercase(), w.counting),
             (_, Some(summary)) => format!("{}: {}", w.domains_wait, summary.domains.len()),
         };
-        let goes_on = match self.open {
-            [] => String::new(),
-            [one] => format!("; {}", one.sentence),
-            several => format!("; {}: {}", w.go_on, several.len()),
-        };
+        let since = |since: Timestamp| format!("{} {}", w.since.to_lowercase(), short(since, self.now));
+        let broken = self.broken.iter().take(MOST_IN_SENTENCE);
+        let broken = broken.map(|one| format!("; {} {} {}", w.dns_path_broken, one.path, since(one.since)));
+        let open = self.open.iter().take(MOST_IN_SENTENCE);
+        let open = open.map(|one| format!("; {} ({}) {}", one.cause, one.kind.word(), since(one.since)));
+        let further = self.open.len().saturating_sub(MOST_IN_SENTENCE);
+        let further = if further > 0 { format!("; {}: +{further}", w.go_on) } else { String::new() };
+        let goes_on = broken.chain(open).chain([further]).collect::<String>();
         let sign = match (self.open, self.needs) {
             ([], []) => Sign { class: "good", word: w.good },
             _ => Sign { class: "look", word: w.look_at },
         };
         (sign, format!("{}; {queue}{goes_on}", w.flows))
     }
+}
+
+/// A moment in a sentence: of the same day without the day.
+fn short(at: Timestamp, now: Timestamp) -> String {
+    let (at, now) = (at.rfc3339(), now.rfc3339());
+    let (day, time) = at.split_once('T').unwrap_or((&at, ""));
+    let time: String = time.chars().take(5).collect();
+    if now.starts_with(day) { format!("{time} UTC") } else { format!("{day} {time} UTC") }
 }
 
 fn traffic(parts: &[Traffic], most: usize, title: &str) -> ShownTraffic {
@@ -168,5 +188,59 @@ fn domain(row: &DomainSummary) -> ShownDomain {
         recipients: row.recipients,
         oldest: span(row.oldest_s),
         causes: causes.collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+    fn running(refuses: Option<&str>) -> Running {
+        let told = json!({
+            "relay_version": "0.1.0", "pid": 1, "since": NOW.0 - 90_000, "smtp": [], "admin": "127.0.0.1:1",
+            "refuses": refuses, "queued_messages": 0, "oldest": null, "spool_bytes": 0, "damaged_records": 0,
+            "next_hops_backing_off": 0,
+        });
+        serde_json::from_value(told).unwrap()
+    }
+
+    fn incident(since: Timestamp) -> Incident {
+        let told = json!({
+            "id": "I1", "kind": "dns-unavailable", "cause": "local-dns-count-filter", "side": "here",
+            "certainty": "proven", "since": since, "until": null, "ended": null, "opened_by": "domains",
+            "domains": [], "domain_count": 3, "messages": 4, "sentence": "A box drops answers.", "evidence": [],
+            "what_to_do": [],
+        });
+        serde_json::from_value(told).unwrap()
+    }
+
+    fn told(open: &[Incident], broken: &[BrokenPath], refuses: Option<&str>) -> (Sign, String) {
+        let needs: Vec<String> = broken.iter().map(|one| one.path.clone()).collect();
+        let running = running(refuses);
+        let situation = NowSituation { running: &running, open, summary: None, needs: &needs, broken, now: NOW };
+        situation.told(PageWords::preferred(Some("en")))
+    }
+
+    #[test]
+    fn one_sentence_names_what_is_broken_and_since_when() {
+        let (sign, sentence) = told(&[], &[], None);
+        assert_eq!((sign.class, sentence.as_str()), ("good", "Mail flows; nothing waits"));
+        let ago = |seconds: i64| Timestamp(NOW.0 - seconds * 1_000);
+        let broken = [BrokenPath { path: "udp://192.0.2.1:53".to_owned(), since: ago(3_600) }];
+        let (sign, sentence) = told(&[], &broken, None);
+        assert_eq!(sign.class, "look");
+        assert_eq!(sentence, "Mail flows; nothing waits; DNS path broken: udp://192.0.2.1:53 since 10:44 UTC");
+        let (_, sentence) = told(&[incident(ago(86_400))], &broken, None);
+        assert!(
+            sentence.ends_with("; local-dns-count-filter (dns-unavailable) since 2026-11-20 11:44 UTC"),
+            "{sentence}"
+        );
+        let five = [0; 5].map(|_| incident(ago(60)));
+        assert!(told(&five, &[], None).1.ends_with("; incidents that go on: +2"), "the rest is counted");
+        let (sign, sentence) = told(&five, &broken, Some("the disk is full"));
+        assert_eq!((sign.class, sentence.as_str()), ("bad", "No new mail is taken: the disk is full"));
     }
 }

@@ -9,12 +9,20 @@ for (const button of document.querySelectorAll(".copy")) {
     button.textContent = button.dataset.done;
   });
 }
+const coming = document.querySelector("[data-reload]");
+if (coming) setTimeout(() => location.reload(), 2000);
 const progress = document.getElementById("progress");
 if (progress) {
+  const steps = document.getElementById("steps");
   const events = new EventSource(progress.dataset.events);
   events.addEventListener("progress", (event) => {
     const now = JSON.parse(event.data);
     progress.querySelector(".elapsed").textContent = now.elapsed_s;
+    for (const step of now.steps.slice(steps.children.length)) {
+      const line = document.createElement("li");
+      line.textContent = step.text;
+      steps.append(line);
+    }
     if (now.state !== "running") {
       events.close();
       location.reload();

@@ -5,10 +5,11 @@ use super::{Form, Frame, in_address, made, pairs, shown};
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::command::queue::list::{QueueLine, WaitingRecipient};
-use crate::command::queue::page::{self, QueuePage};
+use crate::command::queue::page::{PageError, QueuePage};
 use crate::service::api::answer::{self, ApiFault};
-use crate::service::api::question::{ActScope, needed_for, page_wanted, wanted};
+use crate::service::api::question::page_wanted;
 use crate::service::api::visitor::Visitor;
+use crate::service::api::wanted::{ActScope, ActWanted, AskedOver, needed_for, wanted};
 use crate::service::api::{Api, Visit};
 use crate::spool::event::Act;
 use crate::spool::ledger::MessageState;
@@ -95,7 +96,14 @@ async fn shown_page(api: &Api, f: Frame, visitor: &Visitor, news: QueueNews) -> 
     let QueueNews { query, mut fault, done } = news;
     let form = Form(pairs(&query));
     let found = match page_wanted(&query) {
-        Ok(wanted) => page::page(api.operator.ledger().await?.as_ref(), &wanted, api.operator.now()).await?,
+        Ok(wanted) => match answer::queue_page(api, &wanted).await {
+            Ok(page) => page,
+            Err(why @ PageError::TooManyToSort) => {
+                fault = Some(shown(&why.to_string()));
+                QueuePage::default()
+            }
+            Err(PageError::Ledger(error)) => return Err(error.into()),
+        },
         Err(why) => {
             fault = Some(shown(&why));
             QueuePage::default()
@@ -134,7 +142,7 @@ fn row(line: &QueueLine, now: Timestamp, w: &PageWords) -> QueueRow {
         id: line.id.to_string(),
         age: span(line.age_s),
         next,
-        tries: line.recipients.iter().map(|waiting| waiting.tries).max().unwrap_or_default(),
+        tries: line.tries(),
         cause: first.map_or("", WaitingRecipient::word),
         detail: first.and_then(|first| first.detail.as_deref()).map(shown),
         to: if others == 0 { shown(to) } else { format!("{} +{others}", shown(to)) },
@@ -164,7 +172,8 @@ pub(super) async fn act(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form
         news.fault = Some(f.w.choose_some.to_owned());
         return shown_page(api, f, visitor, news).await;
     }
-    match wanted(act, filter, ActScope::Named, Some(form.one("reason").to_owned())) {
+    let order = ActWanted { act, filter, reason: Some(form.one("reason").to_owned()) };
+    match wanted(order, ActScope::Named, AskedOver::Network) {
         Err(why) => news.fault = Some(why),
         Ok(wanted) => match answer::act(api, wanted, visitor).await {
             Err(fault) if fault.status == StatusCode::CONFLICT => news.fault = Some(shown(&fault.why)),

@@ -1,4 +1,14 @@
-//! The words of the page, in English and in Dutch. What the relay says of mail stands as everywhere else.
+//! The words of the page, in English and in Dutch. What the relay says of mail is in `dutch.rs`, and in English
+//! as everywhere else.
+
+/// A language of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageLanguage {
+    /// English.
+    English,
+    /// Dutch.
+    Dutch,
+}
 
 /// Makes the type of all words, and one value of it for each language.
 macro_rules! words {
@@ -6,13 +16,15 @@ macro_rules! words {
         /// All words in one language.
         #[derive(Debug)]
         pub(super) struct PageWords {
+            /// Which it is.
+            pub(super) language: PageLanguage,
             $(pub(super) $name: &'static str,)*
         }
 
         /// In English.
-        static ENGLISH: PageWords = PageWords { $($name: $english,)* };
+        static ENGLISH: PageWords = PageWords { language: PageLanguage::English, $($name: $english,)* };
         /// In Dutch.
-        static DUTCH: PageWords = PageWords { $($name: $dutch,)* };
+        static DUTCH: PageWords = PageWords { language: PageLanguage::Dutch, $($name: $dutch,)* };
     };
 }
 
@@ -43,6 +55,7 @@ words! {
     records_damaged: "Damaged records in the spool (relay audit)", "Beschadigde records in de spool (relay audit)";
     counting: "the queue is being counted", "de wachtrij wordt geteld";
     go_on: "incidents that go on", "incidenten die gaande zijn";
+    dns_path_broken: "DNS path broken:", "DNS-pad kapot:";
     good: "Good", "Goed";
     look_at: "Look", "Kijken";
     act_now: "Act", "Handelen";
@@ -85,6 +98,20 @@ words! {
     posture: "What the watch has found", "Wat de bewaking vond";
     not_watched: "This domain is not watched.", "Dit domein wordt niet bewaakt.";
     nothing_found: "Nothing was found that will stop mail.", "Er is niets gevonden dat mail zal tegenhouden.";
+    mail_servers: "Mail servers", "Mailservers";
+    being_asked: "The DNS is being asked; the page loads again by itself.",
+        "De DNS wordt bevraagd; de pagina ververst zichzelf.";
+    no_answer: "the DNS gave no answer in time", "de DNS gaf niet op tijd antwoord";
+    no_mx: "no MX, the domain itself", "geen MX, het domein zelf";
+    by_configuration: "by the configuration", "volgens de configuratie";
+    no_dane: "No DANE", "Geen DANE";
+    matched: "matched lately", "paste onlangs";
+    usable: "usable, not seen to match lately", "bruikbaar, past onlangs niet gezien";
+    unusable: "not usable", "onbruikbaar";
+    last_deliveries: "Last deliveries", "Laatste afleveringen";
+    no_delivery: "None among the recipients that came last, as far back as",
+        "Geen onder de laatste ontvangers, tot zo ver terug:";
+    server: "Server", "Server";
     kept_policy: "MTA-STS policy", "MTA-STS-beleid";
     no_policy: "No policy is kept.", "Er is geen beleid bewaard.";
     what_waits: "What waits for it", "Wat ervoor wacht";
@@ -93,6 +120,10 @@ words! {
     older_than: "Waits longer than", "Wacht langer dan";
     sort: "First", "Eerst";
     newest: "Newest", "Nieuwste";
+    by_domain: "By domain", "Op domein";
+    by_next: "Next attempt soonest", "Eerstvolgende poging";
+    by_size: "Largest", "Grootste";
+    by_attempts: "Most attempts", "Meeste pogingen";
     filter: "Filter", "Filter";
     next_page: "Next page", "Volgende pagina";
     none_fit: "No message that waits fits.", "Geen wachtend bericht voldoet.";
@@ -124,6 +155,9 @@ words! {
     evidence: "What was seen", "Wat er is gezien";
     tls_reports: "Reports on TLS", "Rapporten over TLS";
     no_reports: "Nothing is counted.", "Er is niets geteld.";
+    as_counted: "As it is made of what is counted, for the places that the domain names and for your own copies.",
+        "Zoals het uit de tellingen wordt gemaakt, voor de plaatsen die het domein noemt en voor uw eigen kopieën.";
+    download: "Download", "Downloaden";
     day: "Day", "Dag";
     succeeded: "Succeeded", "Gelukt";
     failed: "Failed", "Mislukt";
@@ -138,6 +172,9 @@ words! {
     kind: "Kind", "Soort";
     user: "user", "gebruiker";
     destination: "destination", "bestemming";
+    who_suspended: "Who suspended, and let in again", "Wie heeft geschorst en weer toegelaten";
+    was_suspended: "suspended", "geschorst";
+    was_resumed: "let in again", "weer toegelaten";
     for_how_long: "For how long, such as 4h; empty: until it is ended",
         "Hoe lang, zoals 4h; leeg: tot het wordt beëindigd";
     by: "by", "door";
