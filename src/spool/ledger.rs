@@ -6,7 +6,6 @@
 //! ([`Listing`]), an audit piece by piece ([`AuditRun`]), and nobody else is held up by either.
 
 use super::audit::{Audit, Depth};
-use super::brief::{BriefPart, BriefRecipient, WaitingBrief};
 use super::event::{Event, Silence};
 use super::incident::Incident;
 use super::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
@@ -14,7 +13,7 @@ use super::{EngineError, Hold, RecipientState, Reported};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::{Peer, TlsVerdict};
-use crate::smtp::address::Domain;
+use crate::smtp::address::{Domain, Host};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
@@ -173,6 +172,35 @@ pub trait Listing: Send {
     /// # Errors
     /// When the ledger cannot be read.
     async fn next(&mut self) -> Result<Option<Listed>, LedgerError>;
+}
+
+/// A message that waits, in brief: for whoever counts all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingBrief {
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// Whether the operator holds it.
+    pub hold: Hold,
+    /// Its recipients that wait for an attempt, or for the report about their end.
+    pub recipients: Vec<BriefRecipient>,
+}
+
+/// One of its recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BriefRecipient {
+    /// What stands right of the `@`.
+    pub host: Arc<Host>,
+    /// How it stands. Of recipients with the same cause only one may be read: when they are due is not told.
+    pub state: Arc<RecipientState>,
+}
+
+/// Some of the messages.
+#[derive(Debug, Default)]
+pub struct BriefPart {
+    /// Those that can be read.
+    pub messages: Vec<WaitingBrief>,
+    /// How many others.
+    pub unreadable: u64,
 }
 
 /// Messages that are handed out many at once.

@@ -35,7 +35,6 @@ use std::time::Duration;
 use tls_session::{DueTlsReport, TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
-pub mod brief;
 pub mod carrying;
 pub mod cluster;
 pub(crate) mod conclude;

@@ -93,10 +93,12 @@ impl Batch {
         }
     }
 
-    /// Whether nobody waits for an answer but those whose outcomes are written.
+    /// Whether nobody waits for an answer but those whose outcomes are written. What is kept beside messages may belong to
+    /// one whose row comes just before it.
     pub(super) fn can_wait(&self) -> bool {
         let is_read = |job: &StateJob| !matches!(job, StateJob::Sweep | StateJob::Tidy);
-        !self.closing && !self.reads.iter().any(is_read)
+        let is_kept = |write: &Write| matches!(write, Write::Keep(..));
+        !self.closing && !self.reads.iter().any(is_read) && !self.writes.iter().any(is_kept)
     }
 
     /// Takes out new messages that are not settled here. What comes in goes out a moment later, as a rule, and a

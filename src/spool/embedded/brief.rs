@@ -4,8 +4,7 @@
 use super::reader::StateReader;
 use crate::clock::Timestamp;
 use crate::smtp::address::Host;
-use crate::spool::brief::{BriefPart, BriefRecipient, WaitingBrief};
-use crate::spool::ledger::LedgerError;
+use crate::spool::ledger::{BriefPart, BriefRecipient, LedgerError, WaitingBrief};
 use crate::spool::{Hold, RecipientState};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -17,9 +16,9 @@ const TOGETHER: usize = 1000;
 const MOST_REMEMBERED: usize = 50_000;
 
 /// Texts that were parsed before.
-struct Remembered<T>(HashMap<String, Option<Arc<T>>>);
+struct ParsedOnce<T>(HashMap<String, Option<Arc<T>>>);
 
-impl<T> Remembered<T> {
+impl<T> ParsedOnce<T> {
     fn parsed(&mut self, key: &str, parse: impl FnOnce() -> Option<T>) -> Option<Arc<T>> {
         if let Some(known) = self.0.get(key) {
             return known.clone();
@@ -46,8 +45,8 @@ struct BriefRow<'a> {
 
 /// Messages as their rows come.
 struct Gathering {
-    hosts: Remembered<Host>,
-    states: Remembered<RecipientState>,
+    hosts: ParsedOnce<Host>,
+    states: ParsedOnce<RecipientState>,
     /// The message whose rows come.
     last: Option<i64>,
     part: BriefPart,
@@ -100,8 +99,8 @@ impl StateReader {
         )?;
         let mut rows = select.query([])?;
         let mut gathering = Gathering {
-            hosts: Remembered(HashMap::new()),
-            states: Remembered(HashMap::new()),
+            hosts: ParsedOnce(HashMap::new()),
+            states: ParsedOnce(HashMap::new()),
             last: None,
             part: BriefPart::default(),
         };
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_parsed_once() {
-        let mut remembered = Remembered::<String>(HashMap::new());
+        let mut remembered = ParsedOnce::<String>(HashMap::new());
         for number in 0..=MOST_REMEMBERED {
             remembered.parsed(&number.to_string(), || None);
         }

@@ -8,11 +8,10 @@ use crate::envelope::QueueId;
 use crate::smtp::address::Domain;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
-use crate::spool::brief::BriefPart;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{
-    AuditRun, BriefListing, DeliveriesWanted, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches,
+    AuditRun, BriefListing, BriefPart, DeliveriesWanted, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches,
     PastDelivery, WaitingFrom,
 };
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
@@ -108,7 +107,7 @@ impl Ledger for EmbeddedLedger {
                 let _nobody_listens = sender.blocking_send(Err(error));
             }
         });
-        Ok(Box::new(Parts(parts)))
+        Ok(Box::new(BriefParts(parts)))
     }
 
     async fn page(
@@ -174,10 +173,10 @@ impl Listing for Lines {
     }
 }
 
-struct Parts(mpsc::Receiver<Result<BriefPart, LedgerError>>);
+struct BriefParts(mpsc::Receiver<Result<BriefPart, LedgerError>>);
 
 #[async_trait]
-impl BriefListing for Parts {
+impl BriefListing for BriefParts {
     async fn next(&mut self) -> Result<Option<BriefPart>, LedgerError> {
         self.0.recv().await.transpose()
     }
