@@ -313,6 +313,10 @@ async fn words_of_strangers_are_shown_and_not_obeyed() {
     let story = browser.get(&format!("/find?q={id}")).await.body;
     assert!(story.contains("&#60;script&#62;alert(1)"), "the reply is told: {story}");
     let hostile = hostile_message(&scene).await;
+    // Its row follows the 250.
+    while browser.get(&format!("/find?q={hostile}")).await.body.contains("Nothing is known of that") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     for path in [
         "/queue".to_owned(),
         format!("/find?q={hostile}"),

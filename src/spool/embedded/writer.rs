@@ -14,7 +14,7 @@ use super::paths;
 use super::schema::{can_pass, is_damage, is_full};
 use super::shared::{PRUNE_EVERY, SharedState};
 use super::state::{RowState, State, Sync};
-use super::steps::{Step, Work};
+use super::steps::{Step, Work, Workers};
 use crate::clock::Timestamp;
 use crate::spool::{Hold, SpoolError};
 use std::collections::BTreeSet;
@@ -156,9 +156,12 @@ impl Writer {
 
     /// Does a batch, or gives it back when that may work later.
     fn serve(&mut self, mut batch: Batch) -> Option<Batch> {
-        self.held.extend(batch.hold_back());
+        // By hand always: what is tried there is what happens under load.
+        if self.is_busy || self.shared.paths.steps().workers() == Workers::ByHand {
+            self.held.extend(batch.hold_back());
+        }
         let Batch { writes, reads, closing, .. } = batch;
-        self.is_busy = writes.len() >= BUSY;
+        self.is_busy = writes.len() + self.held.len() >= BUSY;
         if let Err(writes) = self.write_what_fits(writes) {
             let mut left = Batch::of(writes);
             left.reads = reads.into_iter().filter_map(|read| self.read_meanwhile(read)).collect();
