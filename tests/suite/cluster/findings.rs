@@ -41,6 +41,11 @@ async fn rfc8461_5_1_a_policy_that_one_node_has_fetched_holds_at_all() {
     let one = scene.serve("one").await;
     let id = hand_in(one.smtp, SENDER, &["bob@strict.test"], content("1").as_bytes()).await.to_string();
     scene.knows_policy("one", "strict.test").await;
+    let told = || async {
+        let count = scene.server.answer("relay", "SELECT count(*) FROM findings WHERE topic = 'mta-sts'");
+        (count == "1").then_some(())
+    };
+    until(told, "the node to tell of the policy").await;
     // From now on nobody can fetch it.
     policy_host().behave(|answer| answer.status = 500);
     let fetched = policy_host().requests().len();
