@@ -50,7 +50,7 @@ pub(super) fn last_settlements(writes: &[Write]) -> BTreeMap<QueueId, &Settling>
 
 /// Where the first new message begins.
 pub(super) fn first_record(writes: &[Write]) -> Option<LogMark> {
-    writes.iter().find_map(Write::begin)
+    writes.iter().filter_map(Write::begin).min()
 }
 
 impl Write {

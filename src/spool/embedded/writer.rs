@@ -162,7 +162,9 @@ impl Writer {
         }
         let Batch { writes, reads, closing, .. } = batch;
         self.is_busy = writes.len() + self.held.len() >= BUSY;
-        if let Err(writes) = self.write_what_fits(writes) {
+        if let Err(mut writes) = self.write_what_fits(writes) {
+            // An outcome that comes meanwhile must find the row of its message before it.
+            writes.append(&mut self.held);
             let mut left = Batch::of(writes);
             left.reads = reads.into_iter().filter_map(|read| self.read_meanwhile(read)).collect();
             left.closing = closing;
