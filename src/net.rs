@@ -156,7 +156,7 @@ impl Network for Tcp {
     }
 
     /// A packet from this machine to itself has the same address at both ends, and no other has. The
-    /// system is asked each time, so that addresses which come and go are followed.
+    /// system is asked, so that addresses which come and go are followed.
     fn is_own(&self, address: IpAddr) -> bool {
         let plain = address.to_canonical();
         self.source_to(plain).is_some_and(|from| from.to_canonical() == plain)

@@ -38,10 +38,10 @@ impl Default for HeaderCharset {
 impl HeaderCharset {
     /// Takes the next piece of content.
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        // Without a part to come there is nothing more to find.
-        let is_known =
-            self.charset == Charset::Utf8 || (self.section == HeaderOrBody::Body && self.boundaries.is_empty());
-        for part in piece.split_inclusive(|&octet| octet == b'\n').take_while(|_| !is_known) {
+        for part in piece.split_inclusive(|&octet| octet == b'\n') {
+            if self.is_known() {
+                break;
+            }
             let room = LINE_LIMIT.saturating_sub(self.line.len());
             self.line.extend_from_slice(part.get(..room).unwrap_or(part));
             self.line_is_ascii &= part.is_ascii();
@@ -49,6 +49,11 @@ impl HeaderCharset {
                 self.line_ends();
             }
         }
+    }
+
+    /// Without a part to come there is nothing more to find.
+    fn is_known(&self) -> bool {
+        self.charset == Charset::Utf8 || (self.section == HeaderOrBody::Body && self.boundaries.is_empty())
     }
 
     /// What has been found so far.

@@ -11,6 +11,7 @@ use super::hosts::driver::HostSeat;
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, ReuseKey};
+use super::routes::KnownRoutes;
 use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::Trust;
 use super::{AttemptReport, Target, WatchReport};
@@ -24,6 +25,7 @@ use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::reply::Capabilities;
 use data_encoding::BASE64URL_NOPAD;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,6 +55,7 @@ pub struct Mailer {
     trust: Trust,
     parking: Parking,
     silence: Arc<SilentFamily>,
+    routes: Arc<KnownRoutes>,
     crowds: Arc<Crowds>,
     small_first: Arc<SmallFirst>,
     most_messages: u32,
@@ -97,6 +100,7 @@ impl Mailer {
             trust: Trust { providers: Providers::new(), roots },
             parking: Parking::new(&config.delivery),
             silence: Arc::default(),
+            routes: Arc::default(),
             crowds: Arc::default(),
             small_first: Arc::default(),
             most_messages: config.delivery.max_messages_per_connection,
@@ -158,13 +162,15 @@ impl Mailer {
             HostAddresses::Known(addresses) if addresses.len() > 1 => Some(addresses),
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
-        let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
+        let now = self.clock.now();
+        let route = |address: &IpAddr| self.routes.to(*address, self.network.as_ref(), now);
+        let without_route = choices.flatten().copied().filter(|address| !route(address).is_there).collect();
         let addresses = resolution.hosts.iter().filter_map(|host| match &host.addresses {
             HostAddresses::Known(addresses) => Some(addresses),
             HostAddresses::Unavailable(_) => None,
         });
-        let own = addresses.flatten().copied().filter(|address| self.network.is_own(*address)).collect();
-        WaysOut { without_route, silent: self.silence.family(self.clock.now()), choice: None, own }
+        let own = addresses.flatten().copied().filter(|address| route(address).is_own).collect();
+        WaysOut { without_route, silent: self.silence.family(now), choice: None, own }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.

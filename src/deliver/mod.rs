@@ -4,7 +4,7 @@
 //! policy. `message.rs` is what one server gets, `eight_bit.rs` what becomes of its
 //! content at one that takes only seven bits, `dkim/` how it is signed, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
-//! `families.rs` the order of IPv6 and IPv4, `crowd.rs` how many recipients a host bears, `egress/` who we
+//! `families.rs` the order of IPv6 and IPv4, `routes.rs` the ways of this host, `crowd.rs` how many recipients a host bears, `egress/` who we
 //! are there and where we come from, `auth.rs` the login, `hello.rs` the key exchange, `handshake.rs` the way
 //! into TLS, `driver.rs` (with `connection.rs`, `conversation.rs`, `content.rs` and `parking.rs`) the connections.
 
@@ -25,6 +25,7 @@ pub(crate) mod hosts;
 pub mod message;
 mod parking;
 mod pool;
+mod routes;
 mod session;
 mod tls;
 

@@ -18,21 +18,31 @@
 //! assert_eq!(content, b".hidden\r\n");
 //! ```
 
-/// How many octets are looked at together in the search for a line end: two vector registers.
-const BLOCK: usize = 32;
+use memchr::{memchr_iter, memchr2};
 
-/// Where the first CR or LF stands. Long stretches without one are the common case, so whole
-/// blocks are tested without a branch per octet.
+/// Octets for which there is room beside a piece whose dots are stuffed, its end included, before the buffer grows.
+const DOTS: usize = 64;
+
+/// Where the first CR or LF stands.
 #[must_use]
 pub fn find_line_break(bytes: &[u8]) -> Option<usize> {
-    let mut offset = 0;
-    for block in bytes.chunks(BLOCK) {
-        if block.iter().fold(false, |hit, &b| hit | (b == b'\r') | (b == b'\n')) {
-            return block.iter().position(|&b| b == b'\r' || b == b'\n').map(|i| offset + i);
+    memchr2(b'\r', b'\n', bytes)
+}
+
+/// How much of a text within a line is content as it is: whole lines, as long as the next one begins with neither a dot nor
+/// an end of line, and the text of the last one. With that a message is copied in few pieces.
+fn plain_run(text: &[u8]) -> usize {
+    let mut run = 0;
+    while let Some(rest) = text.get(run..) {
+        match find_line_break(rest) {
+            None => return text.len(),
+            Some(at) => match rest.get(at..) {
+                Some([b'\r', b'\n', next, ..]) if !matches!(next, b'.' | b'\r' | b'\n') => run += at + 2,
+                Some(_) | None => return run + at,
+            },
         }
-        offset += block.len();
     }
-    None
+    text.len()
 }
 
 /// What [`DataDecoder::feed`] did.
@@ -74,7 +84,7 @@ impl DataDecoder {
         let mut rest = input;
         loop {
             if self.at == At::Text {
-                let (run, after) = rest.split_at(find_line_break(rest).unwrap_or(rest.len()));
+                let (run, after) = rest.split_at(plain_run(rest));
                 content.extend_from_slice(run);
                 rest = after;
             }
@@ -193,15 +203,29 @@ impl Default for DotStuffer {
 impl DotStuffer {
     /// Takes a piece of content and appends its wire form to `wire`.
     pub fn feed(&mut self, piece: &[u8], wire: &mut Vec<u8>) {
-        for line in piece.split_inclusive(|&b| b == b'\n') {
-            if self.at_line_start && line.first() == Some(&b'.') {
-                wire.push(b'.');
-            }
-            wire.extend_from_slice(line);
-            let crlf_is_cut = line == b"\n" && self.after_cr;
-            self.at_line_start = crlf_is_cut || line.ends_with(b"\r\n");
-            self.after_cr = line.last() == Some(&b'\r');
+        wire.reserve(piece.len() + DOTS);
+        if self.at_line_start && piece.first() == Some(&b'.') {
+            wire.push(b'.');
         }
+        let mut copied = 0;
+        for at in memchr_iter(b'\n', piece) {
+            let begins_with_dot = piece.get(at + 1) == Some(&b'.');
+            if begins_with_dot && self.ends_line(piece.get(..at).unwrap_or_default()) {
+                wire.extend_from_slice(piece.get(copied..=at).unwrap_or_default());
+                wire.push(b'.');
+                copied = at + 1;
+            }
+        }
+        wire.extend_from_slice(piece.get(copied..).unwrap_or_default());
+        if let Some((&last, before)) = piece.split_last() {
+            self.at_line_start = last == b'\n' && self.ends_line(before);
+            self.after_cr = last == b'\r';
+        }
+    }
+
+    /// Whether an LF behind this, the beginning of a piece, is that of a CRLF.
+    fn ends_line(&self, before: &[u8]) -> bool {
+        before.last().map_or(self.after_cr, |&octet| octet == b'\r')
     }
 
     /// Appends the end of data. Content whose last line has no CRLF gets one: without it there
