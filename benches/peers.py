@@ -353,8 +353,8 @@ exec "$1/sbin/smtpd" -d -f "$2"
         (folder / "spool").mkdir()
         config = folder / "smtpd.conf"
         config.write_text(
-            f'listen on {IP} port {self.port}\naction out relay host smtp://{IP}:{sink_port}\n'
-            "match from any for any action out\n"
+            f"smtp limit max-mails {options.messages}\nlisten on {IP} port {self.port}\n"
+            f"action out relay host smtp://{IP}:{sink_port}\nmatch from any for any action out\n"
         )
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", self.mounts, "sh"]
         self.process = start([*command, UNPACKED.parent, config, folder / "spool"], folder / "smtpd.out")

@@ -34,7 +34,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn in_one_line(text: &str) -> Cow<'_, str> {
     let acts = |c: char| c.is_control() || is_deceptive(c);
-    if !text.chars().any(acts) {
+    if is_plain(text) || !text.chars().any(acts) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
@@ -44,11 +44,16 @@ pub fn in_one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Whether a text is ASCII that can be seen, as nearly every line of a log is: found out many octets at a time.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, octet| plain & matches!(octet, b' '..=b'~'))
+}
+
 /// The same for JSON, whose own escapes say the same to programs.
 #[must_use]
 pub fn harmless_json(json: &str) -> Cow<'_, str> {
     let acts = |c: char| (c.is_control() && c != '\n') || is_deceptive(c);
-    if !json.chars().any(acts) {
+    if is_plain(json) || !json.chars().any(acts) {
         return Cow::Borrowed(json);
     }
     let mut shown = String::with_capacity(json.len());

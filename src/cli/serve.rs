@@ -14,7 +14,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The first random octet of a process takes tens of milliseconds: the library measures how the machine trembles. That goes on
+/// beside the rest of the start.
+fn gather_entropy() {
+    // Whoever needs one and finds none says so.
+    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0]));
+}
+
 pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
+    gather_entropy();
     let source = path.or_else(usual_file).map_or(ConfigSource::Default, ConfigSource::File);
     let loaded = match source.load() {
         Ok(loaded) => loaded,
