@@ -178,6 +178,7 @@ words! {
     for_how_long: "For how long, such as 4h; empty: until it is ended",
         "Hoe lang, zoals 4h; leeg: tot het wordt beëindigd";
     by: "by", "door";
+    as_command: "As `relay check` says it", "Zoals `relay check` het zegt, in het Engels";
 }
 
 impl PageWords {
