@@ -110,11 +110,12 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     };
     let (sign, sentence) = situation.told(f.w);
     // One after the other: each holds the counts for itself.
-    let hour = api.rates().hour();
-    let day = api.rates().day();
+    let until_now = api.operator.pipeline().observer.traffic();
+    let hour = api.rates().hour(until_now);
+    let day = api.rates().day(until_now);
     let (hour, day) = (traffic(&hour, 60, f.w.last_hour), traffic(&day, 24, f.w.last_day));
     let waiting = counted.filter(|counted| counted.summary.messages > 0);
-    let waiting = waiting.map(|counted| queue(&counted.summary, counted.at.rfc3339(), f.w));
+    let waiting = waiting.map(|counted| queue(&counted.summary, counted.at.to_second(), f.w));
     made(&NowPage { sign, sentence: shown(&sentence), needs: shown_all(&needs), hour, day, waiting, f })
 }
 
@@ -152,7 +153,8 @@ impl NowSituation<'_> {
         let queue = match (self.running.queued_messages, self.summary) {
             (0, _) => w.nothing_waits.to_owned(),
             (some, None) => format!("{}: {some}; {}", w.messages.to_lowercase(), w.counting),
-            (_, Some(summary)) => format!("{}: {}", w.domains_wait, summary.domains.len()),
+            (_, Some(summary)) if summary.domains.len() == 1 => w.one_waits.to_owned(),
+            (_, Some(summary)) => format!("{} {}", summary.domains.len(), w.domains_wait),
         };
         let since = |since: Timestamp| format!("{} {}", w.since.to_lowercase(), short(since, self.now));
         let broken = self.broken.iter().take(MOST_IN_SENTENCE);
