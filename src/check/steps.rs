@@ -68,12 +68,12 @@ pub enum StepTaken {
     Skips {
         /// Its name.
         host: String,
-        /// Why.
+        /// What keeps it from being used.
         cause: Box<Cause>,
     },
     /// What a mail server did.
     Met {
-        /// Which one.
+        /// The mail server.
         peer: Peer,
         /// What went wrong.
         failure: Option<Box<Cause>>,
