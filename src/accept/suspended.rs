@@ -113,10 +113,27 @@ pub struct SuspensionRecord {
     pub kind: SuspendedKind,
     /// The name, in lower case.
     pub name: String,
-    /// The reason of the suspension.
+    /// Why it was done.
     pub reason: String,
     /// Who did it: a user of the admin port, or the user id of somebody on this host.
     pub by: String,
+}
+
+/// The end of a suspension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// What kind of name it is.
+    pub kind: SuspendedKind,
+    /// The name.
+    pub name: String,
+    /// Why it ends.
+    pub reason: String,
+}
+
+impl Resumption {
+    fn ends(&self, one: &Suspension) -> bool {
+        one.kind == self.kind && one.name == self.name.to_lowercase()
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -199,15 +216,16 @@ impl Suspensions {
         self.keep_with(all, Some(record))
     }
 
-    /// Ends a suspension, and records who did it. Whether there was one. Blocks.
+    /// Ends a suspension, and records who did it and why. Whether there was one. Blocks.
     ///
     /// # Errors
     /// When that cannot be kept; then it is still in force.
-    pub fn resume(&self, kind: SuspendedKind, name: &str, by: &str, now: Timestamp) -> Result<bool, String> {
-        let (before, name) = (self.now(now), name.to_lowercase());
+    pub fn resume(&self, wanted: Resumption, by: &str, now: Timestamp) -> Result<bool, String> {
         let (ended, left): (Vec<Suspension>, Vec<Suspension>) =
-            before.into_iter().partition(|one| (one.kind, &one.name) == (kind, &name));
-        let record = ended.first().map(|one| record(one, SuspensionChange::Resumed, by, now));
+            self.now(now).into_iter().partition(|one| wanted.ends(one));
+        let record = ended
+            .first()
+            .map(|one| SuspensionRecord { reason: wanted.reason, ..record(one, SuspensionChange::Resumed, by, now) });
         self.keep_with(left, record).map(|()| !ended.is_empty())
     }
 
@@ -292,14 +310,20 @@ mod tests {
             assert!(closed[0].fit(&"x.b.example".parse().unwrap()).is_some());
             assert!(closed[0].fit(&"b.example".parse().unwrap()).is_none());
         }
-        assert_eq!(suspensions.resume(SuspendedKind::Sender, "eve@a.example", "bert", NOW), Ok(true));
-        assert_eq!(suspensions.resume(SuspendedKind::Sender, "eve@a.example", "bert", NOW), Ok(false));
+        let resumption = || Resumption {
+            kind: SuspendedKind::Sender,
+            name: "EVE@a.example".to_owned(),
+            reason: "has another password".to_owned(),
+        };
+        assert_eq!(suspensions.resume(resumption(), "bert", NOW), Ok(true));
+        assert_eq!(suspensions.resume(resumption(), "bert", NOW), Ok(false));
         assert!(may(&load(), "<eve@a.example>", None, NOW));
         assert_eq!(load().now(later).len(), 1);
         let told = |record: &SuspensionRecord| (record.change, record.name.clone(), record.by.clone());
         let records = load().records();
         assert_eq!(records.len(), 4, "{records:?}");
         assert_eq!(told(&records[0]), (SuspensionChange::Resumed, "eve@a.example".to_owned(), "bert".to_owned()));
+        assert_eq!((records[0].reason.as_str(), records[3].reason.as_str()), ("has another password", "taken over"));
         assert_eq!(told(&records[3]), (SuspensionChange::Suspended, "eve@a.example".to_owned(), "anna".to_owned()));
         let other = Suspensions::default();
         other.take_over(&load().shared().unwrap()).unwrap();

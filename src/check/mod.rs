@@ -35,7 +35,7 @@ mod verdict;
 mod view;
 
 pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, StsSource, TlsaReport, Verdict};
-pub use steps::{CheckStage, CheckStep, StepListener};
+pub use steps::{CheckStage, CheckStep, StepListener, StepTaken};
 pub use text::{Color, Detail};
 
 use crate::clock::{Clock, Timestamp};

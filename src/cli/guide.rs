@@ -365,7 +365,7 @@ pub(crate) const GUIDES: &[Guide] = &[
     Guide {
         command: "suspend",
         examples: &[
-            ("relay suspend", "who is suspended now"),
+            ("relay suspend", "who is suspended now, and who was"),
             ("relay suspend user printer-3 --for 4h --reason endless", "until it is repaired"),
             ("relay suspend destination partner.example", "until relay resume is said"),
         ],
@@ -374,7 +374,7 @@ pub(crate) const GUIDES: &[Guide] = &[
     },
     Guide {
         command: "resume",
-        examples: &[("relay resume user printer-3", "it may send again")],
+        examples: &[("relay resume user printer-3 --reason repaired", "it may send again")],
         exits: &orders("that is not suspended"),
         more: "",
     },

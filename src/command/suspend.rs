@@ -1,3 +1,3 @@
 //! Whom the operator suspends: the words of `relay suspend`.
 
-pub use crate::accept::suspended::{SuspendedKind, Suspension};
+pub use crate::accept::suspended::{Resumption, SuspendedKind, Suspension, SuspensionChange, SuspensionRecord};

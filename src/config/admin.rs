@@ -24,7 +24,7 @@ pub struct AdminConfig {
     /// Its private key in PEM.
     pub private_key: Option<PathBuf>,
     /// Proxies in front of the port, whose word counts: in `X-Forwarded-Proto` whether the browser speaks TLS with
-    /// them, and in [`AdminConfig::user_header`] who asks.
+    /// them, in `X-Forwarded-For` from where it asks, and in [`AdminConfig::user_header`] who asks.
     #[serde(deserialize_with = "network::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// The field of the request in which they say it. From elsewhere it counts for nothing.

@@ -1,6 +1,6 @@
 //! Suspensions that all relays know which share a spool: whom the operator suspends at one of them gets in at none.
 
-use crate::accept::suspended::{self, SuspendedKind, Suspension, SuspensionRecord, Suspensions};
+use crate::accept::suspended::{self, Resumption, Suspension, SuspensionRecord, Suspensions};
 use crate::clock::Timestamp;
 use crate::service::generation::Service;
 use crate::spool::{Lease, SpoolError};
@@ -20,12 +20,7 @@ pub(super) enum SuspensionOrder {
     /// One more.
     Suspend(Suspension),
     /// One less.
-    Resume {
-        /// What kind of name it is.
-        kind: SuspendedKind,
-        /// The name.
-        name: String,
-    },
+    Resume(Resumption),
     /// They stay as they are.
     Look,
 }
@@ -128,7 +123,7 @@ fn carry_out(
     }
     let changed = match order {
         SuspensionOrder::Suspend(suspension) => suspensions.suspend(suspension, by, now).map(|()| true)?,
-        SuspensionOrder::Resume { kind, name } => suspensions.resume(kind, &name, by, now)?,
+        SuspensionOrder::Resume(wanted) => suspensions.resume(wanted, by, now)?,
         SuspensionOrder::Look => false,
     };
     let now = SuspendedNow { suspended: suspensions.now(now), records: suspensions.records(), changed };

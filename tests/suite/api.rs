@@ -153,7 +153,7 @@ fn example(method: &str, path: &str, id: QueueId) -> (String, Value) {
         ("post", "suspensions") => {
             (path, json!({ "kind": "user", "name": "eve", "reason": "taken over", "for": "4h" }))
         }
-        ("delete", "suspensions") => ("suspensions?kind=user&name=eve".to_owned(), Value::Null),
+        ("delete", "suspensions") => ("suspensions?kind=user&name=eve&reason=repaired".to_owned(), Value::Null),
         ("post", "acts") => (path, json!({ "act": "hold", "id": [id], "reason": "the customer asked" })),
         ("post", "checks") => (path, json!({ "domain": "good.test" })),
         ("post", "tls-reports") => (path, json!({ "domain": "good.test" })),
@@ -260,7 +260,7 @@ async fn each_role_may_what_it_is_for_and_no_more() {
         ("POST acts", act("retry"), HelpDesk),
         ("POST checks", json!({ "domain": "good.test" }), HelpDesk),
         ("POST suspensions", user, Operator),
-        ("DELETE suspensions?kind=user&name=eve", Value::Null, Operator),
+        ("DELETE suspensions?kind=user&name=eve&reason=repaired", Value::Null, Operator),
         ("POST acts", act("delete"), Operator),
         ("POST acts", act("release"), Operator),
     ];

@@ -2,7 +2,7 @@
 
 use crate::http::{HttpAnswer, http_here};
 use crate::relay::{World, lab, says, until, within};
-use dane_relay::command::suspend::SuspendedKind;
+use dane_relay::command::suspend::{Resumption, SuspendedKind};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::TroubleAt;
 use dane_relay::service::control::AskError;
@@ -92,7 +92,9 @@ async fn what_cannot_be_used_is_told_apart_from_what_is_not_there() {
     let client = world.control();
     let wrong = client.log_level("loud", None).await.unwrap_err();
     assert!(matches!(wrong, AskError::Refused(_)), "{wrong:?}");
-    let nobody = client.resume(SuspendedKind::User, "nobody & co").await.unwrap_err();
+    let resumption =
+        Resumption { kind: SuspendedKind::User, name: "nobody & co".to_owned(), reason: "asked & told".to_owned() };
+    let nobody = client.resume(&resumption).await.unwrap_err();
     assert!(matches!(nobody, AskError::NotThere(_)), "{nobody:?}");
     let unset = client.send_tls_reports(None).await.unwrap_err();
     assert!(matches!(&unset, AskError::Failed(why) if why.contains("[tls_reports]")), "{unset:?}");

@@ -321,10 +321,18 @@ async fn what_the_operator_suspends_comes_no_further_also_over_a_restart_until_i
     assert!(try_it(&world, eve, to).await.starts_with("451 4.7.1 suspended"));
     assert!(try_it(&world, bob, "x@mail.partner.test").await.starts_with("451 4.7.1 suspended"));
     assert!(try_it(&world, bob, to).await.starts_with("250"));
-    let told = order(&world, &["resume", "sender", eve]).await;
+    let told = order(&world, &["resume", "sender", eve, "--reason", "has another password"]).await;
     assert!(told.code == 0 && told.stdout.starts_with("destination *.partner.test"), "{told:?}");
     assert!(try_it(&world, eve, to).await.starts_with("250"));
     assert_eq!(order(&world, &["resume", "sender", eve]).await.code, 1, "it is not suspended any more");
+    let told = order(&world, &["suspend"]).await.stdout;
+    let (resumed, begun) = ("sender eve@office.test let in again, by ", "sender eve@office.test suspended, by ");
+    assert!(told.contains(resumed) && told.contains(": has another password\n") && told.contains(begun), "{told}");
+    let told: serde_json::Value = serde_json::from_str(&order(&world, &["suspend", "--json"]).await.stdout).unwrap();
+    assert_eq!(
+        (&told["records"][0]["change"], &told["records"][0]["reason"]),
+        (&"resumed".into(), &"has another password".into())
+    );
 }
 
 #[tokio::test]

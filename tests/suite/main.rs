@@ -52,6 +52,7 @@ mod no_route;
 mod notify;
 mod operator;
 mod page;
+mod page_dutch;
 mod paths;
 mod peers;
 mod policies;

@@ -44,7 +44,9 @@ impl PageScene {
         // What the server answers is a stranger's word.
         let hostile = says(&format!("451 4.3.0 {MARKUP} later"));
         let lab = lab().domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, hostile)));
-        let world = World::with(lab.domain("good.test", |d| d), |_, config| {
+        let lab = lab.domain("good.test", |d| d).domain("plain.test", |d| d.plain());
+        let lab = lab.domain("down.test", |d| d.host(|h| h.down()));
+        let world = World::with(lab, |_, config| {
             config.admin.users = Some(users.clone());
             config.tls_reports.organization = Some("Office Ltd".to_owned());
             config.tls_reports.contact = Some("tls@office.test".parse().unwrap());
@@ -94,12 +96,12 @@ impl Browser {
         self.get_in("en", path).await
     }
 
-    async fn get_in(&self, language: &str, path: &str) -> HttpAnswer {
+    pub(crate) async fn get_in(&self, language: &str, path: &str) -> HttpAnswer {
         let fields = [("Cookie", self.cookie.as_str()), ("Accept-Language", language)];
         http(self.admin, &format!("GET {path}"), &fields, "").await
     }
 
-    async fn post(&self, path: &str, form: &str) -> HttpAnswer {
+    pub(crate) async fn post(&self, path: &str, form: &str) -> HttpAnswer {
         http(self.admin, &format!("POST {path}"), &[("Cookie", self.cookie.as_str())], form).await
     }
 
@@ -108,7 +110,7 @@ impl Browser {
         self.csrf_of("/exceptions").await
     }
 
-    async fn csrf_of(&self, path: &str) -> String {
+    pub(crate) async fn csrf_of(&self, path: &str) -> String {
         let page = self.get(path).await.body;
         let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
         token.unwrap_or_else(|| panic!("{page}")).to_owned()
@@ -163,7 +165,7 @@ async fn every_page_is_there_in_both_languages_and_loads_nothing_from_elsewhere(
     }
     assert!(!dutch.contains("accepted") && !dutch.contains("tried "), "{dutch}");
     let now = browser.get("/").await.body;
-    assert!(now.contains("Mail flows; domains with mail that waits: 1") || now.contains("being counted"), "{now}");
+    assert!(now.contains("Mail flows; 1 domain waits") || now.contains("being counted"), "{now}");
     assert_eq!(browser.get("/nothing").await.status, 404);
 }
 
@@ -196,6 +198,34 @@ async fn who_guesses_is_locked_out() {
     assert!(refused > 0, "nobody is locked out");
     let said = scene.login("operator", PASSWORD, &[]).await;
     assert_eq!((said.status, said.body.contains("Try again in a quarter of an hour")), (429, true), "{said:?}");
+}
+
+#[tokio::test]
+async fn those_who_ask_through_a_proxy_are_counted_by_their_own_addresses() {
+    let scene = PageScene::with(|config| config.admin.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let from = async |name: &str, password: &str, forwarded: &str| {
+        scene.login(name, password, &[("X-Forwarded-For", forwarded)]).await.status
+    };
+    // Each guess claims to come from somewhere else, and is of another name.
+    for guess in 0..10 {
+        let forwarded = format!("203.0.113.{guess}, 198.51.100.7");
+        assert_eq!(from(&format!("guess-{guess}"), "wrong", &forwarded).await, 403, "guess {guess}");
+    }
+    for forwarded in ["198.51.100.7", "203.0.113.99, 198.51.100.7", "198.51.100.8, 198.51.100.7"] {
+        assert_eq!(from("operator", PASSWORD, forwarded).await, 429, "{forwarded}");
+    }
+    assert_eq!(from("operator", PASSWORD, "198.51.100.8").await, 303, "somebody else behind the same proxy");
+}
+
+#[tokio::test]
+async fn whoever_is_no_proxy_is_counted_by_the_address_that_asks() {
+    let scene = PageScene::with(|config| config.admin.trusted_proxies = vec!["192.0.2.0/24".parse().unwrap()]).await;
+    for guess in 0..10 {
+        let forwarded = format!("203.0.113.{guess}");
+        scene.login(&format!("guess-{guess}"), "wrong", &[("X-Forwarded-For", &forwarded)]).await;
+    }
+    let said = scene.login("operator", PASSWORD, &[("X-Forwarded-For", "203.0.113.99")]).await;
+    assert_eq!(said.status, 429, "{said:?}");
 }
 
 #[tokio::test]
@@ -288,7 +318,9 @@ async fn words_of_strangers_are_shown_and_not_obeyed() {
     let csrf = browser.csrf().await;
     let suspended = browser.post("/suspend", &format!("csrf={csrf}&kind=user&name={MARKUP}&reason={encoded}")).await;
     assert_eq!(suspended.status, 303, "{suspended:?}");
-    let resumed = browser.post("/resume", &format!("csrf={csrf}&kind=user&name={MARKUP}")).await;
+    let without = browser.post("/resume", &format!("csrf={csrf}&kind=user&name={MARKUP}&reason=")).await;
+    assert!(without.body.contains("say why"), "{without:?}");
+    let resumed = browser.post("/resume", &format!("csrf={csrf}&kind=user&name={MARKUP}&reason={MARKUP}")).await;
     assert_eq!(resumed.status, 303, "{resumed:?}");
     let page = browser.get("/exceptions").await.body;
     assert!(page.contains("let in again, by operator"), "who let in again is recorded: {page}");

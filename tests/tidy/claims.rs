@@ -31,6 +31,11 @@ const CLAIMS: &[(&str, &str, &str)] = &[
         "whoever is taken out of the file is out at the next click",
         "a_session_has_a_name_of_its_own_and_ends_with_the_logout_and_with_the_user",
     ),
+    (
+        README,
+        "against nothing that a client says of itself",
+        "those_who_ask_through_a_proxy_are_counted_by_their_own_addresses",
+    ),
     (README, "can vouch for them", "a_proxy_vouches_from_its_own_address_alone"),
     (README, "described in [deploy/openapi.json]", "every_way_of_the_description_answers_as_it_says"),
     (

@@ -1,6 +1,6 @@
 //! The words of the field in what operators and developers read.
 
-use crate::source::{package, sources, test_sources};
+use crate::source::{package, sources, test_sources, without_comments_and_tests};
 use std::fs;
 
 /// Words that were ours, in lower case, and what the field says.
@@ -85,6 +85,28 @@ fn the_guides_have_no_words_that_only_the_code_explains() {
             assert!(!text.contains(word), "{name} says {word:?}");
         }
     }
+}
+
+/// A check names what it finds by a word; the page in Dutch has a sentence for each.
+#[test]
+fn every_word_of_a_check_has_a_sentence_in_dutch() {
+    let all = sources();
+    let dutch = &all.iter().find(|source| source.name == "service/api/page/dutch_faults.rs").unwrap().text;
+    let begins = ["local-", "resolver-", "recipient-", "sts-", "certificate-"];
+    let mut words = 0;
+    for source in all.iter().filter(|source| source.name.starts_with("check/analyse/")) {
+        let code = without_comments_and_tests(&source.text);
+        let is_word = |text: &&str| {
+            text.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-')
+        };
+        let quoted =
+            code.split('"').skip(1).step_by(2).filter(|text| begins.iter().any(|begin| text.starts_with(begin)));
+        for word in quoted.filter(|word| word.len() > "resolver-".len()).filter(is_word) {
+            words += 1;
+            assert!(dutch.contains(&format!("\"{word}\"")), "no sentence for {word} of {}", source.name);
+        }
+    }
+    assert!(words > 20, "words are not found any more: {words}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod list;
 pub mod page;
+mod sorted;
 pub mod summary;
 #[cfg(test)]
 mod testing;

@@ -1,16 +1,17 @@
 //! A page of what waits: some messages, and where the next page begins.
 //!
-//! By age a page costs the same however much waits. For the other orders there is no index, which each message would
-//! pay for: all that waits is looked through, and where that is more than some thousand messages, nothing is sorted.
+//! By age a page costs the same however much waits. For the other orders all that waits is looked through
+//! (`sorted.rs`), and where that takes longer than anybody waits for a page, nothing is sorted.
 
 use super::Filter;
 use super::list::QueueLine;
+pub use super::sorted::SortKey;
+use super::sorted::{SortPlace, SortedPage};
 use crate::clock::Timestamp;
 use crate::spool::ledger::{
     Ledger, LedgerError, LedgerMessage, Listed, Listing, MessageState, WaitingFrom, WaitingOrder, WaitingPlace,
 };
 use serde::Serialize;
-use std::cmp::Reverse;
 
 /// The most messages of a page.
 pub const MOST_OF_PAGE: usize = 500;
@@ -18,8 +19,8 @@ pub const MOST_OF_PAGE: usize = 500;
 /// Messages that are looked at for one page: where few fit, a page may be short and not the last.
 const MOST_LOOKED_AT: usize = 1_000;
 
-/// The most messages that are sorted by something else than their age.
-pub const MOST_SORTED: usize = 5_000;
+/// The most messages that are sorted by something else than their age: a second of looking through.
+pub const MOST_SORTED: usize = 50_000;
 
 /// Which page is wanted.
 #[derive(Clone, Debug)]
@@ -33,25 +34,12 @@ pub struct PageWanted {
 }
 
 /// In which order messages are shown, and where a page begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PageOrder {
     /// By age.
     Age(WaitingFrom),
-    /// By something else, behind so many messages.
-    By(SortKey, usize),
-}
-
-/// What messages are sorted by, where it is not their age; the older first where it is the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortKey {
-    /// The domain of the first recipient that fits.
-    Domain,
-    /// The next attempt, the soonest first; what is held comes last.
-    Next,
-    /// The size, the largest first.
-    Size,
-    /// Attempts made, most first.
-    Attempts,
+    /// By something else, behind a place.
+    By(SortKey, Option<SortPlace>),
 }
 
 /// Why there is no page.
@@ -63,6 +51,9 @@ pub enum PageError {
     /// It would have to be looked through whole.
     #[error("more than {MOST_SORTED} messages wait: they are sorted by age alone, oldest or newest")]
     TooManyToSort,
+    /// Another one is being sorted.
+    #[error("the queue is being sorted for somebody else: ask again")]
+    Sorting,
 }
 
 /// Some of what waits.
@@ -84,9 +75,12 @@ pub async fn page(ledger: &dyn Ledger, wanted: &PageWanted, now: Timestamp) -> R
     if !wanted.filter.id.is_empty() {
         return Ok(by_id(ledger, &wanted.filter, now).await?);
     }
-    match wanted.order {
-        PageOrder::Age(from) => Ok(by_age(ledger.waiting_from(from).await?, wanted, now).await?),
-        PageOrder::By(key, skip) => sorted(ledger.waiting().await?, wanted, SortedFrom { key, skip }, now).await,
+    match &wanted.order {
+        PageOrder::Age(from) => Ok(by_age(ledger.waiting_from(*from).await?, wanted, now).await?),
+        PageOrder::By(key, after) => {
+            let page = SortedPage::new(*key, after.clone(), wanted.limit);
+            sorted(ledger.waiting().await?, page, &wanted.filter, now).await
+        }
     }
 }
 
@@ -108,49 +102,29 @@ async fn by_age(mut listing: Box<dyn Listing>, wanted: &PageWanted, now: Timesta
     Ok(page)
 }
 
-/// Where a page of a sorted list begins.
-#[derive(Clone, Copy)]
-struct SortedFrom {
-    key: SortKey,
-    skip: usize,
-}
-
 async fn sorted(
     mut listing: Box<dyn Listing>,
-    wanted: &PageWanted,
-    SortedFrom { key, skip }: SortedFrom,
+    mut page: SortedPage,
+    filter: &Filter,
     now: Timestamp,
 ) -> Result<QueuePage, PageError> {
-    let (mut page, mut looked_at) = (QueuePage::default(), 0);
+    let (mut unreadable, mut looked_at) = (0, 0);
     while let Some(listed) = listing.next().await? {
         looked_at += 1;
         if looked_at > MOST_SORTED {
             return Err(PageError::TooManyToSort);
         }
-        match listed {
-            Listed::Message(message) => page.take(&message, &wanted.filter, now),
-            Listed::Unreadable => page.unreadable += 1,
+        let Listed::Message(message) = listed else {
+            unreadable += 1;
+            continue;
+        };
+        let recipients = filter.fitting(&message, now);
+        if !recipients.is_empty() {
+            page.take(&message, &recipients, now);
         }
     }
-    key.sort(&mut page.messages);
-    let end = skip.saturating_add(wanted.limit);
-    page.next = (page.messages.len() > end).then(|| end.to_string());
-    page.messages = page.messages.into_iter().skip(skip).take(wanted.limit).collect();
-    Ok(page)
-}
-
-impl SortKey {
-    fn sort(self, messages: &mut [QueueLine]) {
-        match self {
-            Self::Domain => messages.sort_by_cached_key(|line| {
-                let first = line.recipients.first().map_or("", |first| first.address.as_str());
-                first.rsplit_once('@').map_or("", |(_, domain)| domain).to_ascii_lowercase()
-            }),
-            Self::Next => messages.sort_by_key(|line| (line.standing == MessageState::Held, line.due)),
-            Self::Size => messages.sort_by_key(|line| Reverse(line.size)),
-            Self::Attempts => messages.sort_by_key(|line| Reverse(line.tries())),
-        }
-    }
+    let (messages, next) = page.end();
+    Ok(QueuePage { messages, next, unreadable })
 }
 
 async fn by_id(ledger: &dyn Ledger, filter: &Filter, now: Timestamp) -> Result<QueuePage, LedgerError> {
@@ -198,15 +172,11 @@ pub fn from_words(order: Option<&str>, after: Option<&str>) -> Result<PageOrder,
 }
 
 fn sorted_from(word: &str, after: Option<&str>) -> Result<PageOrder, String> {
-    let key = match word {
-        "domain" => SortKey::Domain,
-        "next" => SortKey::Next,
-        "size" => SortKey::Size,
-        "attempts" => SortKey::Attempts,
-        _ => return Err("sort is oldest, newest, domain, next, size or attempts".to_owned()),
-    };
-    let skip = after.map_or(Some(0), |after| after.parse().ok().filter(|skip| *skip <= MOST_SORTED));
-    skip.map(|skip| PageOrder::By(key, skip)).ok_or_else(|| "after is what the page before says in next".to_owned())
+    let unknown = || "sort is oldest, newest, domain, next, size or attempts".to_owned();
+    let key = SortKey::of_word(word).ok_or_else(unknown)?;
+    let wrong = || "after is what the page before says in next".to_owned();
+    let after = after.map(|text| SortPlace::parse(text).ok_or_else(wrong)).transpose()?;
+    Ok(PageOrder::By(key, after))
 }
 
 #[cfg(test)]
@@ -234,15 +204,15 @@ mod tests {
         let read = Arc::new(AtomicUsize::new(0));
         let endless = || Box::new(EndlessQueue(Arc::clone(&read)));
         let oldest = PageOrder::Age(WaitingFrom { order: WaitingOrder::Oldest, after: None });
-        let wanted = |filter| PageWanted { filter, order: oldest, limit: 50 };
+        let wanted = |filter| PageWanted { filter, order: oldest.clone(), limit: 50 };
         let page = by_age(endless(), &wanted(Filter::default()), NOW).await.unwrap();
         assert_eq!((page.messages.len(), read.swap(0, Ordering::SeqCst)), (50, 50));
         let nobody = Filter { domain: Some("nobody.example".to_owned()), ..Filter::default() };
         let page = by_age(endless(), &wanted(nobody), NOW).await.unwrap();
         assert_eq!((page.messages.len(), page.next.is_some()), (0, true), "it goes on on the next page");
         assert_eq!(read.swap(0, Ordering::SeqCst), MOST_LOOKED_AT);
-        let from = SortedFrom { key: SortKey::Size, skip: 0 };
-        let sorted = sorted(endless(), &wanted(Filter::default()), from, NOW).await;
+        let page = SortedPage::new(SortKey::Size, None, 50);
+        let sorted = sorted(endless(), page, &Filter::default(), NOW).await;
         assert!(matches!(sorted, Err(PageError::TooManyToSort)), "{sorted:?}");
         assert_eq!(read.swap(0, Ordering::SeqCst), MOST_SORTED + 1);
     }
@@ -257,9 +227,10 @@ mod tests {
         for wrong in ["", "-", "1", "x-0000000000001", "1-zzz-", "1 OR 1=1-0000000000001"] {
             assert!(from_words(None, Some(wrong)).is_err(), "{wrong}");
         }
-        assert_eq!(from_words(Some("size"), Some("50")), Ok(PageOrder::By(SortKey::Size, 50)));
-        assert_eq!(from_words(Some("next"), None), Ok(PageOrder::By(SortKey::Next, 0)));
-        for (sort, after) in [("colour", None), ("size", Some("-1")), ("size", Some("5001")), ("size", Some("x"))] {
+        let place = "-7.1795261468000.0000000000001.a.example";
+        assert_eq!(from_words(Some("size"), Some(place)), Ok(PageOrder::By(SortKey::Size, SortPlace::parse(place))));
+        assert_eq!(from_words(Some("next"), None), Ok(PageOrder::By(SortKey::Next, None)));
+        for (sort, after) in [("colour", None), ("size", Some("-1")), ("size", Some("1.2.x.")), ("size", Some("1.2"))] {
             assert!(from_words(Some(sort), after).is_err(), "{sort} {after:?}");
         }
     }

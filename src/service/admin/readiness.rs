@@ -60,7 +60,7 @@ fn broken(in_a_row: u32) -> Option<String> {
 }
 
 /// Paths to the DNS that have not carried lately what they were asked for.
-pub(in crate::service) fn doubts(dns: &Dns) -> Vec<String> {
+fn doubts(dns: &Dns) -> Vec<String> {
     let troubled = dns.standings().filter(|(_, standing)| *standing != PathStanding::Good);
     troubled.map(|(path, standing)| format!("DNS by {path}: {}", standing.phrase())).collect()
 }

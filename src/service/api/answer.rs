@@ -146,9 +146,7 @@ async fn obey(api: &Api, order: ApiOrder, visitor: &Visitor) -> Result<ApiAnswer
             let order = SuspensionOrder::Suspend(by_visitor(suspension, visitor));
             suspended_json(&suspended(api, order, visitor).await?)
         }
-        ApiOrder::Resume { kind, name } => {
-            suspended_json(&suspended(api, SuspensionOrder::Resume { kind, name }, visitor).await?)
-        }
+        ApiOrder::Resume(wanted) => suspended_json(&suspended(api, SuspensionOrder::Resume(wanted), visitor).await?),
         ApiOrder::Reload => {
             let changes = Box::pin(api.operator.reloading.reload()).await;
             json::list("changes", &changes.map_err(|refused| ApiFault::unusable(refused.to_string()))?)
@@ -215,7 +213,7 @@ impl RouteNeeds {
 
 /// Who is suspended, once that is done.
 pub(super) async fn suspended(api: &Api, order: SuspensionOrder, visitor: &Visitor) -> Result<SuspendedNow, ApiFault> {
-    let resumes = matches!(order, SuspensionOrder::Resume { .. });
+    let resumes = matches!(order, SuspensionOrder::Resume(_));
     let now = api.operator.suspended(order, &visitor.name).await.map_err(ApiFault::conflict)?;
     if now.changed {
         tracing::warn!(
@@ -265,18 +263,18 @@ pub(super) async fn tls_report(api: &Api, id: &TlsReportId) -> Result<Option<Tls
     document.map_err(|error| ApiFault::conflict(error.to_string()))
 }
 
-/// A page of what waits. Where more waits than is sorted, that is known without a look at it.
+/// A page of what waits. Where more waits than is sorted, that is known without a look at it; one is sorted at a time.
 ///
 /// # Errors
 /// When the ledger cannot be read, or too much waits for this order.
 pub(super) async fn queue_page(api: &Api, wanted: &PageWanted) -> Result<QueuePage, PageError> {
     let waiting = api.operator.pipeline().spool.stats().queued_messages;
-    match wanted.order {
-        PageOrder::By(..) if waiting > MOST_SORTED as u64 => Err(PageError::TooManyToSort),
-        PageOrder::Age(_) | PageOrder::By(..) => {
-            page::page(api.operator.ledger().await?.as_ref(), wanted, api.operator.now()).await
-        }
-    }
+    let _alone = match wanted.order {
+        PageOrder::By(..) if waiting > MOST_SORTED as u64 => return Err(PageError::TooManyToSort),
+        PageOrder::By(..) => Some(api.sorting.try_acquire().map_err(|_| PageError::Sorting)?),
+        PageOrder::Age(_) => None,
+    };
+    page::page(api.operator.ledger().await?.as_ref(), wanted, api.operator.now()).await
 }
 
 impl From<PageError> for ApiFault {
@@ -284,6 +282,7 @@ impl From<PageError> for ApiFault {
         match error {
             PageError::Ledger(error) => error.into(),
             PageError::TooManyToSort => Self::unusable(error.to_string()),
+            PageError::Sorting => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! no longer wanted.
 
 use super::sessions::random_name;
-use crate::check::{CheckStep, Checker, Color, Detail, Verdict};
+use crate::check::{CheckReport, CheckStep, Checker, Color, Detail, Verdict};
 use crate::clock::{Clock, Timestamp};
 use crate::command::json;
 use crate::config::Config;
@@ -49,6 +49,9 @@ pub(super) struct CheckProgress {
     pub(super) text: Option<String>,
     /// What `relay check --json` prints.
     pub(super) report: Option<Value>,
+    /// The same for those who have other words.
+    #[serde(skip)]
+    pub(super) found: Option<Arc<CheckReport>>,
 }
 
 /// Whether a check runs.
@@ -118,6 +121,7 @@ impl Checks {
             verdict: None,
             text: None,
             report: None,
+            found: None,
         };
         let checker = Checker::new(config.clone(), clock.clone()).map_err(|error| error.to_string())?;
         let (teller, progress) = watch::channel(begun.clone());
@@ -179,6 +183,7 @@ async fn run(
                 progress.verdict = Some(report.verdict);
                 progress.text = Some(report.shown(Detail::Verdict, Color::Plain));
                 progress.report = Some(json::value(&report));
+                progress.found = Some(Arc::new(report));
             });
             CheckState::Done
         }

@@ -15,11 +15,11 @@ use crate::command::policy_list::KeptPolicy;
 use crate::outcome::{Cause, TlsVerdict};
 use crate::pipeline::outbound::Outbound;
 use crate::policy::dane;
-use crate::resolve::{HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
+use crate::resolve::{AbsentBecause, HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
 use crate::route;
 use crate::smtp::address::{Domain, Host};
 use crate::spool::ledger::{DeliveriesWanted, PastDelivery};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,7 +71,7 @@ pub(super) struct DomainDns {
     /// What DNSSEC says of the MX records.
     pub(super) mx_security: Option<Security>,
     /// Why nothing can be said.
-    pub(super) fault: Option<CauseRow>,
+    pub(super) fault: Option<DnsFault>,
     /// The hosts, in the order in which they are tried.
     pub(super) hosts: Vec<HostDns>,
 }
@@ -88,11 +88,27 @@ pub(super) struct HostDns {
     /// Its addresses.
     pub(super) addresses: Vec<String>,
     /// Why there is no DANE, where there is none.
-    pub(super) no_dane: Option<&'static str>,
+    #[serde(serialize_with = "phrase")]
+    pub(super) no_dane: Option<AbsentBecause>,
     /// Why addresses or TLSA records are not known.
-    pub(super) fault: Option<CauseRow>,
+    pub(super) fault: Option<DnsFault>,
     /// Its TLSA records.
     pub(super) tlsa: Vec<MarkedTlsa>,
+}
+
+/// Why the DNS gave no answer that can be used.
+#[derive(Clone, Debug)]
+pub(super) struct DnsFault(pub(super) Cause);
+
+impl Serialize for DnsFault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        CauseRow::from(&self.0).serialize(serializer)
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde hands it over so")]
+fn phrase<S: Serializer>(because: &Option<AbsentBecause>, serializer: S) -> Result<S::Ok, S::Error> {
+    because.map(AbsentBecause::phrase).serialize(serializer)
 }
 
 /// A TLSA record, and what became of it.
@@ -188,7 +204,7 @@ impl DomainDns {
     fn of(domain: &Domain, at: Timestamp, found: Result<&Resolution, &Cause>) -> Self {
         let none = Self::none(domain, at);
         match found {
-            Err(cause) => Self { fault: Some(CauseRow::from(cause)), ..none },
+            Err(cause) => Self { fault: Some(DnsFault(cause.clone())), ..none },
             Ok(resolution) => Self {
                 hosts_from: Some(resolution.hosts_from),
                 mx_security: Some(resolution.mx_security),
@@ -217,7 +233,7 @@ impl HostDns {
             HostAddresses::Unavailable(cause) => (Vec::new(), Some(cause)),
         };
         let (no_dane, unavailable, tlsa) = match &host.tlsa {
-            TlsaLookup::Absent(because) => (Some(because.phrase()), None, Vec::new()),
+            TlsaLookup::Absent(because) => (Some(*because), None, Vec::new()),
             TlsaLookup::Unavailable(cause) => (None, Some(cause), Vec::new()),
             TlsaLookup::Present { records, .. } => {
                 let usable = dane::usable(records);
@@ -235,7 +251,7 @@ impl HostDns {
             security: host.security,
             addresses,
             no_dane,
-            fault: unknown.or(unavailable).map(CauseRow::from),
+            fault: unknown.or(unavailable).cloned().map(DnsFault),
             tlsa,
         }
     }

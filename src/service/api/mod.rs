@@ -8,6 +8,7 @@ mod acts;
 mod answer;
 mod checks;
 mod domain;
+mod forwarded;
 mod local;
 mod pace;
 mod page;
@@ -43,6 +44,7 @@ use question::{AnswerForm, ApiRequest, QuestionFault, ROOT};
 use rates::Rates;
 use sessions::Sessions;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use summary::SummaryOfQueue;
@@ -91,6 +93,8 @@ pub(super) struct Api {
     broken_paths: Mutex<BrokenPaths>,
     pace: Mutex<VisitorPace>,
     places: Semaphore,
+    /// All that waits is looked through for one at a time.
+    sorting: Semaphore,
     followers: Arc<Semaphore>,
 }
 
@@ -112,6 +116,7 @@ impl Api {
             broken_paths: Mutex::default(),
             pace: Mutex::default(),
             places: Semaphore::new(AT_ONCE),
+            sorting: Semaphore::new(1),
             followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
         })
     }
@@ -147,7 +152,10 @@ struct Visit {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    /// Who has connected: a browser, or a proxy.
     peer: AdminPeer,
+    /// From where the browser asks.
+    client: IpAddr,
     body: Bytes,
 }
 
@@ -197,10 +205,12 @@ async fn handled(api: &Api, request: Request) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (parts, body) = request.into_parts();
-    let transport = visitor::transport(&parts.headers, peer, &api.operator.pipeline().out.config.admin);
-    let peer = AdminPeer { transport, ..peer };
+    let pipeline = api.operator.pipeline();
+    let admin = &pipeline.out.config.admin;
+    let client = forwarded::client(&parts.headers, peer, admin);
+    let peer = AdminPeer { transport: forwarded::transport(&parts.headers, peer, admin), ..peer };
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-    let visit = Visit { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body };
+    let visit = Visit { method: parts.method, uri: parts.uri, headers: parts.headers, peer, client, body };
     let answering = async {
         let Ok(_place) = api.places.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
         if visit.uri.path().starts_with(ROOT) { by_interface(api, &visit).await } else { page::page(api, &visit).await }

@@ -1,8 +1,9 @@
 //! What `/api/v1` can be asked: from a request to a typed question, without I/O.
 
 use super::wanted::{
-    ActBody, ApiOrder, AskedOver, CheckBody, LogLevelBody, ReportsBody, SuspensionBody, suspended_kind,
+    ActBody, ApiOrder, AskedOver, CheckBody, LogLevelBody, ReportsBody, SuspensionBody, resumption, suspended_kind,
 };
+use crate::accept::suspended::Resumption;
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::command::queue::page::{self, MOST_OF_PAGE, PageWanted};
@@ -277,18 +278,20 @@ impl ApiRequest<'_> {
     }
 
     fn resume(&self) -> Result<ApiOrder, QuestionFault> {
-        let (mut kind, mut known) = (None, None);
+        let (mut kind, mut known, mut reason) = (None, None, String::new());
         for (name, value) in pairs(self.query) {
             match name.as_str() {
                 "kind" => kind = suspended_kind(&value),
                 "name" => known = Some(value),
+                "reason" => reason = value,
                 _ => return Err(unknown(&name)),
             }
         }
-        match (kind, known) {
-            (Some(kind), Some(name)) => Ok(ApiOrder::Resume { kind, name }),
-            _ => Err(malformed("give kind (sender, user or destination) and name")),
-        }
+        let (Some(kind), Some(name)) = (kind, known) else {
+            return Err(malformed("give kind (sender, user or destination) and name"));
+        };
+        let wanted = resumption(Resumption { kind, name, reason }, self.over);
+        wanted.map(ApiOrder::Resume).map_err(QuestionFault::Malformed)
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self) -> Result<T, QuestionFault> {
@@ -373,7 +376,7 @@ mod tests {
             let path = path.replace("{}", if route.path.contains("content") { "0000000000001" } else { "a.example" });
             let query = match (route.method, route.path) {
                 ("GET", "messages") => "?subject=x",
-                ("DELETE", "suspensions") => "?kind=user&name=eve",
+                ("DELETE", "suspensions") => "?kind=user&name=eve&reason=repaired",
                 _ => "",
             };
             let body = match (route.method, route.path) {
@@ -444,6 +447,9 @@ mod tests {
             assert!(matches!(fault("POST", &path, body), QuestionFault::Malformed(_)), "{body}");
         }
         assert!(asked_over(AskedOver::Socket, "POST", &format!("{ROOT}acts"), r#"{"act":"hold"}"#).is_err());
+        let resume = format!("{ROOT}suspensions?kind=user&name=eve&reason=%20");
+        assert!(asked_over(AskedOver::Socket, "DELETE", &resume, "").is_ok());
+        assert!(matches!(fault("DELETE", &resume, ""), QuestionFault::Malformed(_)), "an end needs a reason, too");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who asks: by a token, by the cookie of a session, or by the word of a proxy; without I/O.
 
+use super::forwarded::is_proxy;
 use super::sessions::Sessions;
 use super::wanted::AskedOver;
 use crate::clock::Timestamp;
@@ -13,8 +14,6 @@ use axum::http::{HeaderMap, Method, header};
 const SECURE_COOKIE: &str = "__Host-relay";
 /// The same in clear, for loopback.
 const CLEAR_COOKIE: &str = "relay-session";
-/// The field in which a proxy says what the browser speaks with it.
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// The field that brings the form token along where there is no form.
 pub(super) const FORM_TOKEN_FIELD: &str = "x-csrf-token";
 
@@ -65,7 +64,7 @@ pub(super) fn claimed(headers: &HeaderMap, peer: AdminPeer, admin: &AdminConfig)
         };
     }
     if let Some(field) = &admin.user_header
-        && is_proxy(peer, admin)
+        && is_proxy(peer.address.ip(), admin)
     {
         let mut said = headers.get_all(field.as_str()).iter();
         return match (said.next().and_then(|value| value.to_str().ok()), said.next()) {
@@ -74,19 +73,6 @@ pub(super) fn claimed(headers: &HeaderMap, peer: AdminPeer, admin: &AdminConfig)
         };
     }
     session_cookie(headers, peer.transport).map_or(Claimed::Nobody, Claimed::Session)
-}
-
-/// Whether others could read a request on its way: a proxy of ours says whether the browser spoke TLS with it. From
-/// elsewhere, and said twice, the word counts for nothing.
-pub(super) fn transport(headers: &HeaderMap, peer: AdminPeer, admin: &AdminConfig) -> AdminTransport {
-    let mut said = headers.get_all(FORWARDED_PROTO).iter();
-    let is_tls = matches!((said.next(), said.next()), (Some(proto), None) if proto == "https");
-    if is_proxy(peer, admin) && is_tls { AdminTransport::Tls } else { peer.transport }
-}
-
-fn is_proxy(peer: AdminPeer, admin: &AdminConfig) -> bool {
-    let ip = peer.address.ip().to_canonical();
-    admin.trusted_proxies.iter().any(|network| network.contains(&ip))
 }
 
 /// The name of the session that a browser brought along.
@@ -219,17 +205,6 @@ mod tests {
         assert_eq!(of("192.0.2.1:5", &[("x-forwarded-user", "")]), Claimed::Nobody);
         let plain = AdminConfig::default();
         assert_eq!(claimed(&headers(&[("x-forwarded-user", "anna")]), peer("127.0.0.1:5"), &plain), Claimed::Nobody);
-    }
-
-    #[test]
-    fn a_proxy_of_ours_alone_may_say_that_the_browser_speaks_tls() {
-        let of = |address: &str, all: &[(&str, &str)]| transport(&headers(all), peer(address), &proxied());
-        let https = ("x-forwarded-proto", "https");
-        assert_eq!(of("192.0.2.1:5", &[https]), AdminTransport::Tls);
-        assert_eq!(of("127.0.0.1:5", &[https]), AdminTransport::Clear, "anybody could say so");
-        assert_eq!(of("192.0.2.1:5", &[("x-forwarded-proto", "http")]), AdminTransport::Clear);
-        assert_eq!(of("192.0.2.1:5", &[https, ("x-forwarded-proto", "http")]), AdminTransport::Clear);
-        assert_eq!(of("192.0.2.1:5", &[]), AdminTransport::Clear);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What `/api/v1` can be ordered to do: from a body to a typed order, without I/O.
 
-use crate::accept::suspended::{SuspendedKind, Suspension};
+use crate::accept::suspended::{Resumption, SuspendedKind, Suspension};
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::config::users::UserRole;
@@ -31,12 +31,7 @@ pub(super) enum ApiOrder {
     /// Lets nothing further in from somebody.
     Suspend(Suspension),
     /// Lets it in again.
-    Resume {
-        /// What kind of name it is.
-        kind: SuspendedKind,
-        /// The name.
-        name: String,
-    },
+    Resume(Resumption),
     /// Begins a check.
     StartCheck(Domain),
     /// Ends it.
@@ -171,15 +166,27 @@ impl SuspensionBody {
     pub(super) fn suspension(&self, over: AskedOver, now: Timestamp) -> Result<Suspension, String> {
         let lasts = self.lasts.as_deref().map(str::trim).filter(|lasts| !lasts.is_empty());
         let lasts = lasts.map(duration).transpose()?;
-        let reason = self.reason.trim();
-        match over {
-            AskedOver::Network if reason.is_empty() => {
-                return Err("reason: say why, for whoever looks".to_owned());
-            }
-            AskedOver::Network | AskedOver::Socket => {}
-        }
-        let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_LIMIT).collect();
+        let reason = reason_for(&self.reason, over)?;
         Suspension::new(self.kind, self.name.trim(), reason, lasts.map(|lasts| now.plus(lasts)))
+    }
+}
+
+/// The end of a suspension, with the reason that every one from elsewhere needs.
+///
+/// # Errors
+/// When the reason is missing.
+pub(super) fn resumption(wanted: Resumption, over: AskedOver) -> Result<Resumption, String> {
+    Ok(Resumption { name: wanted.name.trim().to_owned(), reason: reason_for(&wanted.reason, over)?, ..wanted })
+}
+
+/// A reason as it is kept.
+fn reason_for(said: &str, over: AskedOver) -> Result<String, String> {
+    let said = said.trim();
+    match over {
+        AskedOver::Network if said.is_empty() => Err("reason: say why, for whoever looks".to_owned()),
+        AskedOver::Network | AskedOver::Socket => {
+            Ok(said.chars().filter(|c| !c.is_control()).take(REASON_LIMIT).collect())
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The other end of the control socket: what commands ask a relay that runs, over `/api/v1`.
 
 use super::path;
-use crate::accept::suspended::{SuspendedKind, Suspension};
+use crate::accept::suspended::{Resumption, Suspension, SuspensionRecord};
 use crate::command::queue::Filter;
 use crate::command::status::Running;
 use crate::command::tls_reports::SentReport;
@@ -17,8 +17,8 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -107,9 +107,13 @@ struct ChangesAnswer {
     changes: Vec<KeyChange>,
 }
 
-#[derive(Deserialize)]
-struct SuspendedAnswer {
-    suspended: Vec<Suspension>,
+/// Who is suspended.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SuspendedAnswer {
+    /// All of them.
+    pub suspended: Vec<Suspension>,
+    /// Who suspended and let in again, when and why, the newest first.
+    pub records: Vec<SuspensionRecord>,
 }
 
 #[derive(Deserialize)]
@@ -166,31 +170,33 @@ impl ControlClient {
     ///
     /// # Errors
     /// When none runs, or it cannot be asked.
-    pub async fn suspended(&self) -> Result<Vec<Suspension>, AskError> {
-        self.whole::<SuspendedAnswer>(ControlQuestion::get("suspensions")).await.map(|answer| answer.suspended)
+    pub async fn suspended(&self) -> Result<SuspendedAnswer, AskError> {
+        self.whole(ControlQuestion::get("suspensions")).await
     }
 
     /// Lets nothing further in from somebody, or to somewhere, for so long. Gives who is suspended then.
     ///
     /// # Errors
     /// When that is no name of the kind, none runs, or it cannot be asked.
-    pub async fn suspend(&self, wanted: &Suspension, lasts: Option<Duration>) -> Result<Vec<Suspension>, AskError> {
+    pub async fn suspend(&self, wanted: &Suspension, lasts: Option<Duration>) -> Result<SuspendedAnswer, AskError> {
         let Suspension { kind, name, reason, .. } = wanted;
         let lasts = lasts.map(|lasts| humantime::format_duration(lasts).to_string());
         let body = json!({ "kind": kind, "name": name, "reason": reason, "for": lasts });
-        self.whole::<SuspendedAnswer>(ControlQuestion::post("suspensions", body)).await.map(|answer| answer.suspended)
+        self.whole(ControlQuestion::post("suspensions", body)).await
     }
 
     /// Lets it in again. Gives who is suspended then.
     ///
     /// # Errors
     /// When that is not suspended, none runs, or it cannot be asked.
-    pub async fn resume(&self, kind: SuspendedKind, name: &str) -> Result<Vec<Suspension>, AskError> {
+    pub async fn resume(&self, wanted: &Resumption) -> Result<SuspendedAnswer, AskError> {
+        let Resumption { kind, name, reason } = wanted;
         let mut query = form_urlencoded::Serializer::new(String::new());
-        let query = query.append_pair("kind", &kind.to_string()).append_pair("name", name).finish();
+        let query = query.append_pair("kind", &kind.to_string()).append_pair("name", name);
+        let query = query.append_pair("reason", reason).finish();
         let target = format!("suspensions?{query}");
         let asking = ControlQuestion { method: Method::DELETE, ..ControlQuestion::get(&target) };
-        self.whole::<SuspendedAnswer>(asking).await.map(|answer| answer.suspended)
+        self.whole(asking).await
     }
 
     /// Lets it make the reports on TLS about days that are over, also those that wait for their time.

@@ -8,7 +8,7 @@
 mod client;
 
 use crate::service::api::LocalApi;
-pub use client::{AskError, ControlClient};
+pub use client::{AskError, ControlClient, SuspendedAnswer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};

@@ -2,7 +2,7 @@
 
 use super::queue::{QueueRow, rows};
 use super::words::PageWords;
-use super::{Form, Frame, in_address, made, needs, pairs, see, shown};
+use super::{Form, Frame, in_address, made, needs, pairs, see, shown, told};
 use crate::command::queue::Filter;
 use crate::command::queue::page::{PageOrder, PageWanted};
 use crate::config::users::UserRole;
@@ -14,7 +14,6 @@ use crate::service::api::visitor::Visitor;
 use crate::service::api::{Api, Visit};
 use crate::smtp::address::Domain;
 use crate::spool::ledger::{PastDelivery, WaitingFrom, WaitingOrder};
-use crate::text::harmless;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -94,6 +93,7 @@ struct CheckPage {
     elapsed_s: u64,
     steps: Vec<String>,
     text: Option<String>,
+    english: Option<String>,
 }
 
 /// The page.
@@ -138,9 +138,9 @@ fn view(known: &DomainView, w: &PageWords) -> ShownDomainView {
         shown(&format!("{mode}, {}, mx: {}", policy.state, policy.mx.join(" ")))
     });
     let posture = known.posture.as_ref().map(|known| ShownPosture {
-        verdict: shown(&known.verdict),
+        verdict: shown(told::verdict(known, w)),
         at: known.at.rfc3339(),
-        findings: known.findings.iter().map(|finding| shown(&finding.detail)).collect(),
+        findings: known.findings.iter().map(|one| told::finding(one, w)).collect(),
     });
     ShownDomainView {
         dns: known.dns.as_ref().map(|dns| shown_dns(dns, w)),
@@ -162,7 +162,7 @@ fn shown_dns(dns: &DomainDns, w: &PageWords) -> ShownDns {
     ShownDns {
         at: dns.at.to_second(),
         sentence: shown(&format!("{}: {from}{signed}", dns.next_hop)),
-        fault: dns.fault.as_ref().map(|fault| shown(&fault.sentence)),
+        fault: dns.fault.as_ref().map(|fault| shown(&told::cause(&fault.0, w))),
         hosts: dns.hosts.iter().map(|host| shown_host(host, w)).collect(),
     }
 }
@@ -172,8 +172,8 @@ fn shown_host(host: &HostDns, w: &PageWords) -> ShownHost {
     ShownHost {
         name: shown(&host.name),
         about: shown(&format!("{preference}; DNSSEC: {security}; {}", host.addresses.join(", "))),
-        no_dane: host.no_dane,
-        fault: host.fault.as_ref().map(|fault| shown(&fault.sentence)),
+        no_dane: host.no_dane.map(|because| told::no_dane(because, w)),
+        fault: host.fault.as_ref().map(|fault| shown(&told::cause(&fault.0, w))),
         tlsa: host.tlsa.iter().map(|record| shown_record(record, w)).collect(),
     }
 }
@@ -222,10 +222,10 @@ pub(super) fn check(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Respo
     let progress = api.checks.follow(asked.one("id")).ok_or_else(unknown)?;
     let known = progress.borrow().clone();
     let f = Frame { refresh: known.state == CheckState::Running, ..Frame::new(api, visit, visitor, "/domain") };
-    let text = known.text.as_deref().map(|text| harmless(text).into_owned());
+    let (text, english) = told::check(&known, f.w);
     let (link, elapsed_s) = (in_address(&known.domain), known.elapsed_s);
-    let steps = known.steps.into_iter().map(|step| step.text).collect();
-    made(&CheckPage { f, id: known.id, domain: known.domain, link, elapsed_s, steps, text })
+    let steps = told::steps(&known.steps, f.w);
+    made(&CheckPage { f, id: known.id, domain: known.domain, link, elapsed_s, steps, text, english })
 }
 
 fn unknown() -> ApiFault {

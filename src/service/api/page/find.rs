@@ -1,7 +1,7 @@
 //! *Find*: what happened to a message, in the words of its report.
 
 use super::words::{PageLanguage, PageWords};
-use super::{Form, Frame, dutch, made, pairs, shown, shown_all};
+use super::{Form, Frame, dutch, made, pairs, shown, shown_all, told};
 use crate::command::why::{self, Story, TimelineEntry};
 use crate::service::api::answer::ApiFault;
 use crate::service::api::visitor::Visitor;
@@ -83,7 +83,7 @@ fn story(story: &Story, w: &PageWords) -> ShownStory {
     let message = &story.message;
     let StoryTold { standing, recipients, timeline } = StoryTold::of(story, w);
     let incidents = story.incidents.iter();
-    let incidents = incidents.map(|one| ShownLink { id: one.id.to_string(), sentence: shown(&one.sentence) });
+    let incidents = incidents.map(|one| ShownLink { id: one.id.to_string(), sentence: shown(told::incident(one, w)) });
     let timeline = timeline.into_iter();
     let timeline = timeline.map(|entry| ShownEntry { at: entry.at.rfc3339(), lines: shown_all(&entry.lines) });
     ShownStory {

@@ -1,14 +1,15 @@
 //! *Incidents*, *Reports*, *Exceptions*: short lists, and who may hand nothing in.
 
-use super::words::PageWords;
-use super::{Form, Frame, in_address, made, needs, pairs, see, shown, shown_all};
-use crate::accept::suspended::{Suspension, SuspensionChange, SuspensionRecord};
+use super::dutch_faults::NOT_SUSPENDED;
+use super::words::{PageLanguage, PageWords};
+use super::{Form, Frame, in_address, made, needs, pairs, see, shown, told};
+use crate::accept::suspended::{Resumption, Suspension, SuspensionChange, SuspensionRecord};
 use crate::command::incidents;
 use crate::config::users::UserRole;
 use crate::policy::exceptions::Exception;
 use crate::service::api::answer::{self, ApiFault};
 use crate::service::api::visitor::Visitor;
-use crate::service::api::wanted::{AskedOver, SuspensionBody, suspended_kind};
+use crate::service::api::wanted::{AskedOver, SuspensionBody, resumption, suspended_kind};
 use crate::service::api::{Api, Visit};
 use crate::service::suspensions::SuspensionOrder;
 use crate::smtp::address::Domain;
@@ -42,8 +43,7 @@ struct ShownIncident {
     sentence: String,
     since: String,
     until: Option<String>,
-    side: &'static str,
-    certainty: &'static str,
+    whose: String,
     domains: String,
     messages: u64,
     what_to_do: Vec<String>,
@@ -54,24 +54,23 @@ struct ShownIncident {
 pub(super) async fn incidents(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
     let f = Frame::new(api, visit, visitor, "/incidents");
     let all = incidents::incidents(api.operator.ledger().await?.as_ref()).await?;
-    made(&IncidentsPage { f, incidents: all.iter().take(MOST_INCIDENTS_SHOWN).map(incident).collect() })
+    made(&IncidentsPage { incidents: all.iter().take(MOST_INCIDENTS_SHOWN).map(|one| incident(one, f.w)).collect(), f })
 }
 
-fn incident(one: &Incident) -> ShownIncident {
+fn incident(one: &Incident, w: &PageWords) -> ShownIncident {
     let named = one.domains.iter().take(MOST_NAMED).map(|domain| shown(domain)).collect::<Vec<_>>().join(", ");
     ShownIncident {
         id: one.id.to_string(),
         is_open: one.is_open(),
         cause: shown(&one.cause),
-        sentence: shown(&one.sentence),
+        sentence: shown(told::incident(one, w)),
         since: one.since.rfc3339(),
         until: one.until.map(|until| until.rfc3339()),
-        side: one.side.word(),
-        certainty: one.certainty.word(),
+        whose: told::whose(one.side, one.certainty, w),
         domains: format!("{} ({named})", one.domain_count),
         messages: one.messages,
-        what_to_do: shown_all(&one.what_to_do),
-        evidence: shown_all(&one.evidence),
+        what_to_do: told::to_do(one, w),
+        evidence: told::evidence(one, w),
     }
 }
 
@@ -103,9 +102,9 @@ pub(super) async fn reports(api: &Api, visit: &Visit, visitor: &Visitor) -> Resu
         link: in_address(&row.id.domain),
         succeeded: row.succeeded,
         failed: row.failed,
-        report: row.report.as_ref().map_or("counting", TlsReportState::word),
+        report: told::report(row.report.as_ref(), f.w),
     };
-    made(&ReportsPage { f, rows: rows.iter().map(line).collect() })
+    made(&ReportsPage { rows: rows.iter().map(line).collect(), f })
 }
 
 #[derive(Template)]
@@ -137,14 +136,20 @@ pub(super) async fn report(api: &Api, visit: &Visit, visitor: &Visitor) -> Resul
 
 /// What has become of it, with the places that have it or the reason why none has.
 fn state_of(state: &TlsReportState, w: &PageWords) -> String {
+    let word = told::report(Some(state), w);
+    // Why it is so, is said in English alone.
+    let because = |because: &str| match w.language {
+        PageLanguage::English => format!(": {because}"),
+        PageLanguage::Dutch => String::new(),
+    };
     match state {
         TlsReportState::Waiting { due, last, .. } => {
-            let last = last.as_ref().map(|last| format!(": {last}")).unwrap_or_default();
-            format!("{}, {} {}{last}", state.word(), w.next_try.to_lowercase(), due.to_second())
+            let last = last.as_deref().map(because).unwrap_or_default();
+            format!("{word}, {} {}{last}", w.next_try.to_lowercase(), due.to_second())
         }
-        TlsReportState::Sent { at, to } => format!("{} {}: {}", state.word(), at.to_second(), to.join(", ")),
-        TlsReportState::NotWanted { at, because } | TlsReportState::GivenUp { at, because } => {
-            format!("{} {}: {because}", state.word(), at.to_second())
+        TlsReportState::Sent { at, to } => format!("{word} {}: {}", at.to_second(), to.join(", ")),
+        TlsReportState::NotWanted { at, because: why } | TlsReportState::GivenUp { at, because: why } => {
+            format!("{word} {}{}", at.to_second(), because(why))
         }
     }
 }
@@ -195,7 +200,8 @@ pub(super) async fn exceptions(
     let records = suspended.records.iter().take(MOST_RECORDS).map(|one| record_line(one, f.w)).collect();
     let suspended = suspended.suspended.iter().map(|one| suspended_line(one, &f)).collect();
     let may_suspend = visitor.role >= UserRole::Operator;
-    made(&ExceptionsPage { f, in_force, over, suspended, records, fault: fault.as_deref().map(shown), may_suspend })
+    let fault = fault.map(|why| told::by_language(&why, NOT_SUSPENDED, f.w));
+    made(&ExceptionsPage { f, in_force, over, suspended, records, fault, may_suspend })
 }
 
 fn record_line(one: &SuspensionRecord, w: &PageWords) -> ShownRecordOf {
@@ -204,7 +210,8 @@ fn record_line(one: &SuspensionRecord, w: &PageWords) -> ShownRecordOf {
         SuspensionChange::Resumed => w.was_resumed,
     };
     let reason = if one.reason.is_empty() { String::new() } else { format!(": {}", one.reason) };
-    let line = shown(&format!("{} {} {done}, {} {}{reason}", one.kind, one.name, w.by, one.by));
+    let kind = told::suspended(one.kind, w);
+    let line = shown(&format!("{kind} {} {done}, {} {}{reason}", one.name, w.by, one.by));
     ShownRecordOf { at: one.at.to_second(), line }
 }
 
@@ -212,7 +219,8 @@ fn suspended_line(one: &Suspension, f: &Frame) -> SuspendedLine {
     let until =
         one.until.map(|until| format!(", {} {}", f.w.until.to_lowercase(), until.to_second())).unwrap_or_default();
     let by = one.by.as_ref().map(|by| format!(" ({} {by})", f.w.by)).unwrap_or_default();
-    let line = shown(&format!("{} {}{until}: {}{by}", one.kind, one.name, one.reason));
+    let kind = told::suspended(one.kind, f.w);
+    let line = shown(&format!("{kind} {}{until}: {}{by}", one.name, one.reason));
     SuspendedLine { kind: one.kind.to_string(), name: one.name.clone(), line }
 }
 
@@ -241,9 +249,14 @@ pub(super) async fn resume(api: &Api, visit: &Visit, visitor: &Visitor, form: &F
     needs(visitor, UserRole::Operator)?;
     let kind = suspended_kind(form.one("kind"));
     let kind = kind.ok_or_else(|| ApiFault::new(StatusCode::BAD_REQUEST, "there is no such kind"))?;
-    match answer::suspended(api, SuspensionOrder::Resume { kind, name: form.one("name").to_owned() }, visitor).await {
-        // Somebody else was quicker: it is as wanted.
+    let asked = Resumption { kind, name: form.one("name").to_owned(), reason: form.one("reason").to_owned() };
+    let wanted = match resumption(asked, AskedOver::Network) {
+        Ok(wanted) => wanted,
+        Err(why) => return exceptions(api, visit, visitor, Some(why)).await,
+    };
+    match answer::suspended(api, SuspensionOrder::Resume(wanted), visitor).await {
         Ok(_) => Ok(see("/exceptions")),
+        // Somebody else was quicker: it is as wanted.
         Err(fault) if fault.status == StatusCode::NOT_FOUND => Ok(see("/exceptions")),
         Err(fault) => exceptions(api, visit, visitor, Some(fault.why)).await,
     }

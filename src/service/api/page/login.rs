@@ -1,6 +1,6 @@
 //! Logging in and out.
 
-use super::{Form, Frame, made, pairs, plain, see, shown, words_for};
+use super::{Form, Frame, made, pairs, plain, see, words_for};
 use crate::accept::logins::{LoginEnd, LoginOutcome};
 use crate::config::users::{PASSWORD_LIMIT, USER_NAME_LIMIT};
 use crate::service::api::answer::ApiFault;
@@ -29,7 +29,7 @@ pub(super) async fn page(api: &Api, visit: &Visit) -> Response {
         return form(visit, None, StatusCode::OK);
     }
     if !is_same_origin(&visit.headers) {
-        return plain(&ApiFault::new(StatusCode::FORBIDDEN, "this came from another site"));
+        return plain(visit, &ApiFault::new(StatusCode::FORBIDDEN, "this came from another site"));
     }
     let w = words_for(visit);
     let sent = Form(pairs(&String::from_utf8_lossy(&visit.body)));
@@ -41,7 +41,7 @@ pub(super) async fn page(api: &Api, visit: &Visit) -> Response {
     let Some(users) = tokio::task::spawn_blocking(move || gate.users()).await.ok().flatten() else {
         return form(visit, Some(w.wrong), StatusCode::FORBIDDEN);
     };
-    let (client, now) = (visit.peer.address.ip(), api.operator.now());
+    let (client, now) = (visit.client, api.operator.now());
     let credentials = Credentials { name: name.to_owned(), password: Secret::new(password) };
     let LoginEnd { outcome, user, wait, .. } = api.logins.log_in(users, credentials, client, now).await;
     match outcome {
@@ -69,7 +69,7 @@ fn begun(api: &Api, visit: &Visit, name: &str) -> Response {
     before.iter().for_each(|session| sessions.end(session));
     match sessions.begin(name, api.operator.now()) {
         Ok(session) => with_cookie(see("/"), &set_cookie(&session, visit.peer.transport)),
-        Err(why) => plain(&ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, why)),
+        Err(why) => plain(visit, &ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, why)),
     }
 }
 
@@ -92,6 +92,6 @@ fn form(visit: &Visit, fault: Option<&'static str>, status: StatusCode) -> Respo
     let f = Frame { w: words_for(visit), user: None, csrf: String::new(), here: "/login", refresh: false };
     match made(&LoginPage { f, fault }) {
         Ok(response) => (status, response).into_response(),
-        Err(fault) => plain(&ApiFault::new(fault.status, shown(&fault.why))),
+        Err(fault) => plain(visit, &fault),
     }
 }

@@ -4,11 +4,14 @@
 mod chart;
 mod domain;
 mod dutch;
+mod dutch_check;
+mod dutch_faults;
 mod find;
 mod lists;
 mod login;
 mod now;
 mod queue;
+mod told;
 mod words;
 
 use super::answer::ApiFault;
@@ -88,14 +91,14 @@ pub(super) async fn page(api: &Api, visit: &Visit) -> Response {
     let visitor = match known_visitor(api, visit).await {
         Ok(visitor) => visitor,
         Err(fault) if fault.status == StatusCode::UNAUTHORIZED && only_looks(&visit.method) => return see("/login"),
-        Err(fault) => return plain(&fault),
+        Err(fault) => return plain(visit, &fault),
     };
     let made = if only_looks(&visit.method) {
         Box::pin(looked_at(api, visit, &visitor)).await
     } else {
         Box::pin(sent(api, visit, &visitor)).await
     };
-    made.unwrap_or_else(|fault| plain(&fault))
+    made.unwrap_or_else(|fault| plain(visit, &fault))
 }
 
 async fn looked_at(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<Response, ApiFault> {
@@ -177,8 +180,9 @@ fn see(path: &str) -> Response {
 }
 
 /// A fault in a few words, which no browser takes for more.
-fn plain(fault: &ApiFault) -> Response {
-    (fault.status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], shown(&fault.why) + "\n").into_response()
+fn plain(visit: &Visit, fault: &ApiFault) -> Response {
+    let why = told::by_language(&fault.why, dutch_faults::answer(fault.status), words_for(visit));
+    (fault.status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], why + "\n").into_response()
 }
 
 /// Whether the visitor may do what needs that role.

@@ -1,15 +1,17 @@
 //! *Now*: whether mail flows, what waits, and what needs a person, in seconds.
 
 use super::chart::bars;
+use super::dutch_faults::{CONFIGURATION_REFUSED, REFUSES};
 use super::words::PageWords;
-use super::{Frame, in_address, made, shown, shown_all};
+use super::{Frame, in_address, made, shown, shown_all, told};
 use crate::check::posture;
 use crate::clock::Timestamp;
 use crate::command::incidents;
 use crate::command::queue::summary::{CauseCount, DomainSummary, QueueSummary};
 use crate::command::status::Running;
 use crate::observe::traffic::Traffic;
-use crate::service::admin::readiness;
+use crate::resolve::driver::Dns;
+use crate::resolve::paths::standing::PathStanding;
 use crate::service::api::answer::{ApiFault, blocking};
 use crate::service::api::paths::BrokenPath;
 use crate::service::api::rates::sum;
@@ -93,10 +95,10 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     let counted = api.summary.counted(&api.operator, COUNTING).await;
     let watched = blocking(api, posture::view::list).await?;
     let found = watched.iter().filter(|domain| !domain.findings.is_empty());
-    let found = found.map(|domain| format!("{}: {}", domain.domain, domain.verdict));
+    let found = found.map(|domain| format!("{}: {}", domain.domain, told::verdict(domain, f.w)));
     let (broken, now) = (api.broken_paths(), api.operator.now());
     let mut needs = needs(&running, &open, f.w);
-    needs.extend(readiness::doubts(&api.operator.pipeline().out.dns));
+    needs.extend(doubts(&api.operator.pipeline().out.dns, f.w));
     needs.extend(found.take(MOST_DOMAINS));
     let situation = NowSituation {
         running: &running,
@@ -108,20 +110,30 @@ pub(super) async fn page(api: &Api, visit: &Visit, visitor: &Visitor) -> Result<
     };
     let (sign, sentence) = situation.told(f.w);
     // One after the other: each holds the counts for itself.
-    let hour = api.rates().hour();
-    let day = api.rates().day();
+    let until_now = api.operator.pipeline().observer.traffic();
+    let hour = api.rates().hour(until_now);
+    let day = api.rates().day(until_now);
     let (hour, day) = (traffic(&hour, 60, f.w.last_hour), traffic(&day, 24, f.w.last_day));
     let waiting = counted.filter(|counted| counted.summary.messages > 0);
-    let waiting = waiting.map(|counted| queue(&counted.summary, counted.at.rfc3339(), f.w));
+    let waiting = waiting.map(|counted| queue(&counted.summary, counted.at.to_second(), f.w));
     made(&NowPage { sign, sentence: shown(&sentence), needs: shown_all(&needs), hour, day, waiting, f })
+}
+
+/// Paths to the DNS in trouble, a line each.
+fn doubts(dns: &Dns, w: &PageWords) -> Vec<String> {
+    let troubled = dns.standings().filter(|(_, standing)| *standing != PathStanding::Good);
+    troubled.map(|(path, standing)| told::path(&path.to_string(), standing, w)).collect()
 }
 
 /// Whatever does not go by itself, a line each.
 fn needs(running: &Running, open: &[Incident], w: &PageWords) -> Vec<String> {
-    let mut needs: Vec<String> = running.refuses.iter().cloned().collect();
-    needs.extend(open.iter().map(|incident| incident.sentence.clone()));
+    let refuses = running.refuses.iter();
+    let mut needs: Vec<String> = refuses.map(|why| told::by_language(why, REFUSES, w)).collect();
+    needs.extend(open.iter().map(|one| told::incident(one, w).to_owned()));
     let refused = running.config.as_ref().and_then(|config| config.refused.as_ref());
-    needs.extend(refused.map(|(at, why)| format!("{}: {why}", at.to_second())));
+    needs.extend(
+        refused.map(|(at, why)| format!("{}: {}", at.to_second(), told::by_language(why, CONFIGURATION_REFUSED, w))),
+    );
     if running.damaged_records > 0 {
         needs.push(format!("{}: {}", w.records_damaged, running.damaged_records));
     }
@@ -135,12 +147,14 @@ impl NowSituation<'_> {
     /// One sign, one sentence.
     fn told(&self, w: &PageWords) -> (Sign, String) {
         if let Some(why) = &self.running.refuses {
+            let why = told::by_language(why, REFUSES, w);
             return (Sign { class: "bad", word: w.act_now }, format!("{}: {why}", w.stopped));
         }
         let queue = match (self.running.queued_messages, self.summary) {
             (0, _) => w.nothing_waits.to_owned(),
             (some, None) => format!("{}: {some}; {}", w.messages.to_lowercase(), w.counting),
-            (_, Some(summary)) => format!("{}: {}", w.domains_wait, summary.domains.len()),
+            (_, Some(summary)) if summary.domains.len() == 1 => w.one_waits.to_owned(),
+            (_, Some(summary)) => format!("{} {}", summary.domains.len(), w.domains_wait),
         };
         let since = |since: Timestamp| format!("{} {}", w.since.to_lowercase(), short(since, self.now));
         let broken = self.broken.iter().take(MOST_IN_SENTENCE);

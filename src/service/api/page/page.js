@@ -14,15 +14,24 @@ if (coming) setTimeout(() => location.reload(), 2000);
 const progress = document.getElementById("progress");
 if (progress) {
   const steps = document.getElementById("steps");
+  let asks = false;
+  // The page says the steps in its own language.
+  const renewed = async () => {
+    if (asks) return;
+    asks = true;
+    try {
+      const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+      const came = page.querySelectorAll("#steps li");
+      steps.append(...[...came].slice(steps.children.length));
+    } finally {
+      asks = false;
+    }
+  };
   const events = new EventSource(progress.dataset.events);
   events.addEventListener("progress", (event) => {
     const now = JSON.parse(event.data);
     progress.querySelector(".elapsed").textContent = now.elapsed_s;
-    for (const step of now.steps.slice(steps.children.length)) {
-      const line = document.createElement("li");
-      line.textContent = step.text;
-      steps.append(line);
-    }
+    if (now.steps.length > steps.children.length) renewed();
     if (now.state !== "running") {
       events.close();
       location.reload();

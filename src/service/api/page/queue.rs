@@ -1,7 +1,8 @@
 //! *Queue*: what waits, page by page, and what can be done with it.
 
+use super::dutch_faults::{NOT_POSSIBLE, NOT_UNDERSTOOD, SAY_WHY, TOO_MANY_TO_SORT};
 use super::words::PageWords;
-use super::{Form, Frame, in_address, made, pairs, shown};
+use super::{Form, Frame, in_address, made, pairs, shown, told};
 use crate::clock::Timestamp;
 use crate::command::queue::Filter;
 use crate::command::queue::list::{QueueLine, WaitingRecipient};
@@ -13,7 +14,6 @@ use crate::service::api::wanted::{ActScope, ActWanted, AskedOver, needed_for, wa
 use crate::service::api::{Api, Visit};
 use crate::spool::event::Act;
 use crate::spool::ledger::MessageState;
-use crate::text::counted;
 use crate::text::table::span;
 use askama::Template;
 use axum::http::StatusCode;
@@ -99,13 +99,17 @@ async fn shown_page(api: &Api, f: Frame, visitor: &Visitor, news: QueueNews) -> 
         Ok(wanted) => match answer::queue_page(api, &wanted).await {
             Ok(page) => page,
             Err(why @ PageError::TooManyToSort) => {
-                fault = Some(shown(&why.to_string()));
+                fault = Some(told::by_language(&why.to_string(), TOO_MANY_TO_SORT, f.w));
+                QueuePage::default()
+            }
+            Err(why @ PageError::Sorting) => {
+                fault = Some(told::by_language(&why.to_string(), NOT_POSSIBLE, f.w));
                 QueuePage::default()
             }
             Err(PageError::Ledger(error)) => return Err(error.into()),
         },
         Err(why) => {
-            fault = Some(shown(&why));
+            fault = Some(told::by_language(&why, NOT_UNDERSTOOD, f.w));
             QueuePage::default()
         }
     };
@@ -144,7 +148,7 @@ fn row(line: &QueueLine, now: Timestamp, w: &PageWords) -> QueueRow {
         next,
         tries: line.tries(),
         cause: first.map_or("", WaitingRecipient::word),
-        detail: first.and_then(|first| first.detail.as_deref()).map(shown),
+        detail: first.and_then(|first| Some(shown(told::fault(first.cause?, first.detail.as_deref()?, w)))),
         to: if others == 0 { shown(to) } else { format!("{} +{others}", shown(to)) },
         sender: shown(&line.sender),
     }
@@ -174,17 +178,19 @@ pub(super) async fn act(api: &Api, visit: &Visit, visitor: &Visitor, form: &Form
     }
     let order = ActWanted { act, filter, reason: Some(form.one("reason").to_owned()) };
     match wanted(order, ActScope::Named, AskedOver::Network) {
-        Err(why) => news.fault = Some(why),
+        Err(why) => news.fault = Some(told::by_language(&why, SAY_WHY, f.w)),
         Ok(wanted) => match answer::act(api, wanted, visitor).await {
-            Err(fault) if fault.status == StatusCode::CONFLICT => news.fault = Some(shown(&fault.why)),
+            Err(fault) if fault.status == StatusCode::CONFLICT => {
+                news.fault = Some(told::by_language(&fault.why, NOT_POSSIBLE, f.w))
+            }
             Err(fault) => return Err(fault),
             Ok(sum) => {
-                let lines = sum.messages.iter().map(|one| format!("{}: {}", one.id, one.result));
+                let lines = sum.messages.iter().map(|one| format!("{}: {}", one.id, told::result(one.result, f.w)));
                 let ids = sum.messages.iter().filter(|one| one.result == "done").map(|one| one.id.to_string());
                 let ids: Vec<String> = ids.collect();
                 let left =
                     if sum.left_alone > 0 { format!("; {} {}", sum.left_alone, f.w.left_alone) } else { String::new() };
-                let sentence = format!("{}: {}{left}", name_of(act, f.w), counted(sum.acted as u64, "message"));
+                let sentence = format!("{}: {}{left}", name_of(act, f.w), told::messages(sum.acted, f.w));
                 let undo = undo(act).filter(|_| !ids.is_empty()).map(Act::word);
                 news.done = Some(DoneAct { sentence, lines: lines.collect(), undo, ids });
             }

@@ -50,7 +50,8 @@ words! {
     flows: "Mail flows", "De mail loopt";
     stopped: "No new mail is taken", "Er wordt geen nieuwe mail aangenomen";
     nothing_waits: "nothing waits", "er wacht niets";
-    domains_wait: "domains with mail that waits", "domeinen met mail die wacht";
+    one_waits: "1 domain waits", "1 domein wacht";
+    domains_wait: "domains wait", "domeinen wachten";
     messages_held: "Messages that are held", "Vastgehouden berichten";
     records_damaged: "Damaged records in the spool (relay audit)", "Beschadigde records in de spool (relay audit)";
     counting: "the queue is being counted", "de wachtrij wordt geteld";
@@ -106,7 +107,7 @@ words! {
     by_configuration: "by the configuration", "volgens de configuratie";
     no_dane: "No DANE", "Geen DANE";
     matched: "matched lately", "paste onlangs";
-    usable: "usable, not seen to match lately", "bruikbaar, past onlangs niet gezien";
+    usable: "usable, not seen to match lately", "bruikbaar, paste onlangs niet";
     unusable: "not usable", "onbruikbaar";
     last_deliveries: "Last deliveries", "Laatste afleveringen";
     no_delivery: "None among the recipients that came last, as far back as",
@@ -114,7 +115,7 @@ words! {
     server: "Server", "Server";
     kept_policy: "MTA-STS policy", "MTA-STS-beleid";
     no_policy: "No policy is kept.", "Er is geen beleid bewaard.";
-    what_waits: "What waits for it", "Wat ervoor wacht";
+    what_waits: "What waits for it", "Wat voor dit domein wacht";
     cause: "Cause", "Oorzaak";
     sender: "Sender", "Afzender";
     older_than: "Waits longer than", "Wacht langer dan";
@@ -178,6 +179,7 @@ words! {
     for_how_long: "For how long, such as 4h; empty: until it is ended",
         "Hoe lang, zoals 4h; leeg: tot het wordt beëindigd";
     by: "by", "door";
+    as_command: "As `relay check` says it", "Zoals `relay check` het zegt, in het Engels";
 }
 
 impl PageWords {
