@@ -275,6 +275,42 @@ pub(super) mod tests {
         assert!(spool.shared.index().claim_one(first, NOW).is_some());
     }
 
+    /// The disk has no room for a page more, or has it again.
+    fn pages(writers: &ManualWriters, most: &str) {
+        let state = &writers.writers.as_ref().unwrap().state.state.connection;
+        state.query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    }
+
+    #[test]
+    fn rfc5321_6_1_an_outcome_finds_the_row_that_a_full_disk_has_kept_from_being_written() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (spool, mut writers) =
+            EmbeddedSpool::open_by_hand(&config(&folder), NOW, Arc::new(Notes::default())).unwrap();
+        store(&spool, &mut writers, b"one");
+        let before = claim(&spool, &mut writers).unwrap();
+        let ids = two_in_the_log(&spool, &mut writers);
+        pages(&writers, "1");
+        let events = vec![Event::Ended { recipients: (0..20_000).collect(), cause: None }];
+        let removed = || Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
+        let mut too_long = pin!(spool.settle(before, Settlement { events, ..removed() }));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(too_long.as_mut().poll(&mut context).is_pending());
+        assert!(!writers.turn() && too_long.as_mut().poll(&mut context).is_pending(), "the disk is not full");
+        let Poll::Ready(Ok(Some(claim))) = poll(spool.claim_one(ids[0], NOW)) else { panic!("not in memory") };
+        let mut between = pin!(spool.settle(claim, removed()));
+        assert!(between.as_mut().poll(&mut context).is_pending());
+        pages(&writers, "1000000");
+        while writers.turn() {}
+        assert!(matches!(too_long.poll(&mut context), Poll::Ready(Ok(()))));
+        assert!(matches!(between.poll(&mut context), Poll::Ready(Ok(()))));
+        drop(writers);
+        drop(spool);
+        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        assert_eq!(spool.stats().queued_messages, 1);
+        assert!(spool.shared.index().claim_one(ids[0], NOW).is_none(), "it would be delivered again");
+        assert!(spool.shared.index().claim_one(ids[1], NOW).is_some());
+    }
+
     #[test]
     fn rfc5321_6_1_what_is_pruned_does_not_come_back_for_what_has_no_row() {
         let folder = tempfile::TempDir::new().unwrap();
