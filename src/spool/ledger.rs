@@ -20,9 +20,6 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Messages handed out at once in brief where they are read one by one.
-const BRIEFS_TOGETHER: usize = 500;
-
 /// Why the ledger cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -85,9 +82,7 @@ pub trait Ledger: Send + Sync {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    async fn waiting_in_brief(&self) -> Result<Box<dyn BriefListing>, LedgerError> {
-        Ok(in_brief(self.waiting().await?))
-    }
+    async fn waiting_in_brief(&self) -> Result<Box<dyn BriefListing>, LedgerError>;
 
     /// All messages, finished ones and reports among them, in the order of their ids, behind `after`; at most `most`. In
     /// place of one that cannot be read stands its id.
@@ -99,6 +94,7 @@ pub trait Ledger: Send + Sync {
         after: Option<QueueId>,
         most: usize,
     ) -> Result<Vec<Result<LedgerMessage, QueueId>>, LedgerError>;
+
     /// What waits, from a place in that list on, as it is when this is asked: the first message comes at once, however
     /// many there are.
     ///
@@ -211,29 +207,6 @@ pub trait BriefListing: Send {
     /// # Errors
     /// When the ledger cannot be read.
     async fn next(&mut self) -> Result<Option<BriefPart>, LedgerError>;
-}
-
-/// The same of a list that is read message by message.
-pub(in crate::spool) fn in_brief(listing: Box<dyn Listing>) -> Box<dyn BriefListing> {
-    Box::new(InBrief(listing))
-}
-
-struct InBrief(Box<dyn Listing>);
-
-#[async_trait]
-impl BriefListing for InBrief {
-    async fn next(&mut self) -> Result<Option<BriefPart>, LedgerError> {
-        let mut part = BriefPart::default();
-        while part.messages.len() < BRIEFS_TOGETHER {
-            match self.0.next().await? {
-                Some(Listed::Message(message)) => part.messages.push(message.in_brief()),
-                Some(Listed::Unreadable) => part.unreadable += 1,
-                None => break,
-            }
-        }
-        let is_end = part.messages.is_empty() && part.unreadable == 0;
-        Ok((!is_end).then_some(part))
-    }
 }
 
 /// Where a list of what waits begins.

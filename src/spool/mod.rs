@@ -35,6 +35,7 @@ use std::time::Duration;
 use tls_session::{DueTlsReport, TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
+mod brief;
 pub mod carrying;
 pub mod cluster;
 pub(crate) mod conclude;

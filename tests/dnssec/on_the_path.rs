@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Attacks that everybody runs.
-const ATTACKS: u64 = 600;
+const ATTACKS: u64 = 300;
 /// The TTL of the lab.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Attacks on one world: making one costs as much as a few.

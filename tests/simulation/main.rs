@@ -50,9 +50,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use world::{Size, World};
 
 /// Worlds that everybody runs; `SIMULATION_WORLDS` asks for more.
-const WORLDS: u64 = 10;
-/// Of them, those that last longer than their history.
-const LONG_WORLDS: u64 = 3;
+const WORLDS: u64 = 6;
+/// Those that last longer than their history; `SIMULATION_LONG_WORLDS` asks for more.
+const LONG_WORLDS: u64 = 2;
 /// Worlds with a crash at each step; `SIMULATION_CRASHED_WORLDS` asks for more.
 const CRASHED_WORLDS: u64 = 1;
 /// Steps from the opening of a spool until it is at work, at most.

@@ -15,9 +15,12 @@ use dane_relay::spool::tls_session::ReportDay;
 use dane_relay::spool::{Hold, Settlement, Spool, SpoolError, open, open_ledger};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
+
+/// Moves that are killed, each later than the one before; the last have a hundred times what a whole move takes.
+const MOST_KILLS: u32 = 60;
 
 async fn carry(from: &SpoolConfig, to: &SpoolConfig) -> CarryReport {
     carry_all(from, to, |_| {}).await.unwrap()
@@ -171,6 +174,16 @@ fn file_of(spool: &SpoolConfig, folder: &Path, name: &str) -> PathBuf {
     file
 }
 
+/// A move that is killed after a while, if it has not ended by then.
+fn move_for([from, to]: &[PathBuf; 2], patience: Duration) -> ExitStatus {
+    let mut mover = Command::new(env!("CARGO_BIN_EXE_relay"));
+    mover.args(["spool", "move", "--from"]).arg(from).arg("--to").arg(to);
+    let mut mover = mover.stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(patience);
+    let _ended_already = mover.kill();
+    mover.wait().unwrap()
+}
+
 #[tokio::test]
 async fn a_move_that_is_killed_again_and_again_goes_on_to_its_end() {
     let (from, to, files) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -187,18 +200,11 @@ async fn a_move_that_is_killed_again_and_again_goes_on_to_its_end() {
     let before = all(open_ledger(&from).await.unwrap().as_ref()).await;
     let files = [file_of(&from, files.path(), "old.toml"), file_of(&to, files.path(), "new.toml")];
     let mut patience = Duration::from_millis(20);
-    let kills = loop {
-        let mut mover = Command::new(env!("CARGO_BIN_EXE_relay"));
-        mover.args(["spool", "move", "--from"]).arg(&files[0]).arg("--to").arg(&files[1]);
-        let mut mover = mover.stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(patience);
-        let _ended_already = mover.kill();
-        if mover.wait().unwrap().success() {
-            break patience;
-        }
-        patience += Duration::from_millis(20);
-    };
-    assert!(kills > Duration::from_millis(20), "it was never killed");
+    let ended = (0..MOST_KILLS).find(|_| {
+        patience += patience / 8;
+        move_for(&files, patience).success()
+    });
+    assert!(ended.is_some_and(|kills| kills > 0), "it never ended, or was never killed: {ended:?}");
     let ledger = open_ledger(&to).await.unwrap();
     assert_eq!(all(ledger.as_ref()).await, before);
     assert_eq!(audit(ledger.as_ref(), Depth::Everything).await.findings, []);

@@ -7,6 +7,7 @@ use crate::sample::config;
 use async_trait::async_trait;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
+use dane_relay::envelope::QueueId;
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::{Opened, SpoolError, open, open_ledger};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub(crate) trait Engine: Send + Sync + Sized {
     /// The process that has the spool open is killed: nothing of it has any further effect, and
     /// nothing was told to it. The spool that is open is of no use afterwards.
     async fn kill(&mut self, opened: Opened);
+
+    /// The envelope of a message cannot be read any more.
+    fn damage_envelope(&self, id: QueueId);
 }
 
 /// Segments and SQLite in a directory. The configuration chooses it, as in service.
@@ -61,6 +65,12 @@ impl Engine for Embedded {
         copy(&self.config().path, &after.path().join("spool"));
         self.folder = after;
         opened.spool.close().await;
+    }
+
+    fn damage_envelope(&self, id: QueueId) {
+        let database = rusqlite::Connection::open(self.config().path.join("state.sqlite")).unwrap();
+        let damage = "UPDATE messages SET envelope = 'gone' WHERE id = ?1";
+        database.execute(damage, [id.0.cast_signed()]).unwrap();
     }
 }
 

@@ -94,6 +94,7 @@ macro_rules! every_promise {
                 the_domains_that_mail_goes_to_are_counted
                 past_deliveries_to_a_domain_are_found_by_it_alone
                 what_waits_is_listed_oldest_first_and_what_is_finished_is_not
+                what_waits_is_the_same_in_brief_as_at_length
                 what_clients_handed_in_is_listed_by_its_time
                 an_open_listing_or_audit_holds_up_nobody
             }

@@ -85,6 +85,10 @@ impl Engine for Postgres {
         server().answer("postgres", &format!("CREATE DATABASE {new} TEMPLATE {old}"));
         opened.spool.close().await;
     }
+
+    fn damage_envelope(&self, id: QueueId) {
+        self.sql(&format!("UPDATE messages SET envelope = 'gone' WHERE id = {}", id.0));
+    }
 }
 
 impl Postgres {
@@ -316,6 +320,29 @@ async fn rfc5321_4_2_5_a_database_that_dies_under_load_loses_nothing_and_nothing
     let lost: Vec<_> = acknowledged.iter().filter(|id| !distinct.contains(id)).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(spool.unwritten(), dane_relay::spool::Unwritten::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_back_at_once_takes_few_statements_and_only_what_is_still_held() {
+    let engine = Postgres::new().await;
+    let spool = engine.open(NOW).await.unwrap().spool;
+    for _ in 0..200 {
+        store_one(spool.as_ref(), b"").await;
+    }
+    let claims = spool.claim_due(NOW, 200).await.unwrap();
+    let lost = claims[7].entry.id;
+    // Somebody else has it by now.
+    engine.sql(&format!("UPDATE messages SET generation = generation + 1 WHERE id = {}", lost.0));
+    let returns = claims.into_iter().map(|claim| spool.postpone(claim, LATER));
+    futures_util::future::try_join_all(returns).await.unwrap();
+    let held = "SELECT id FROM messages WHERE holder IS NOT NULL";
+    assert_eq!(engine.sql(held), lost.0.to_string());
+    let due = format!("SELECT count(*) FROM messages WHERE due_at = {}", LATER.0);
+    assert_eq!(engine.sql(&due), "199");
+    // All rows that one statement changed have the number of its transaction.
+    let statements = "SELECT count(DISTINCT xmin::text) FROM messages WHERE holder IS NULL";
+    let statements: u32 = engine.sql(statements).parse().unwrap();
+    assert!(statements < 20, "{statements}");
 }
 
 #[tokio::test]

@@ -3,12 +3,17 @@
 
 use crate::engine::Engine;
 use crate::sample::{LATER, NOW, become_so, claim, delivered, ended, envelope, failed, failed_and_told, report, store};
+use dane_relay::clock::Timestamp;
 use dane_relay::envelope::{Envelope, QueueId};
+use dane_relay::outcome::Cause;
 use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::Silence;
-use dane_relay::spool::ledger::{DeliveriesWanted, Ledger, LedgerMessage, Listed, MessageState, More, ToldBy};
-use dane_relay::spool::{Hold, Notification, Opened, RecipientState, Settlement, Spool};
+use dane_relay::spool::ledger::{
+    BriefRecipient, DeliveriesWanted, Ledger, LedgerMessage, Listed, MessageState, More, ToldBy, WaitingBrief,
+};
+use dane_relay::spool::{Hold, Notification, Opened, Pending, RecipientState, Settlement, Spool};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Messages of every kind: one with four recipients that are delivered, failed and told of, removed
@@ -135,6 +140,64 @@ pub(crate) async fn what_waits_is_listed_oldest_first_and_what_is_finished_is_no
     drop(listing);
     spool.close().await;
     assert_eq!(waiting(ledger.as_ref()).await.len(), 299, "also when no relay runs");
+}
+
+/// Some messages that wait, each with recipients of several kinds and of one cause of several.
+async fn of_several_causes(spool: &dyn Spool) -> Vec<QueueId> {
+    let mut ids = Vec::new();
+    for number in 0_i64..40 {
+        let to = [format!("a@d{number}.example"), "b@D1.example".to_owned(), "c@[192.0.2.1]".to_owned()];
+        let id = store(spool, envelope("", &to.each_ref().map(String::as_str)), b"").await;
+        let due = Some(LATER.plus(Duration::from_secs(number.unsigned_abs())));
+        let last = Cause::NullMx { domain: format!("d{}.example", number % 3).parse().unwrap() };
+        let waits = RecipientState::Queued(Pending { last: Some(last), due, ..Pending::NEW });
+        let ended = if number % 5 == 0 { RecipientState::Removed } else { RecipientState::NEW };
+        let hold = if number % 7 == 0 { Hold::Held } else { Hold::Scheduled };
+        let settlement = Settlement { hold, next_due: due, ..become_so([(0, waits), (1, ended)]) };
+        spool.settle(claim(spool, id).await, settlement).await.unwrap();
+        ids.push(id);
+    }
+    ids
+}
+
+/// What counts of a message, but for when its recipients are due, and for their order.
+fn told(brief: &WaitingBrief) -> (Timestamp, Hold, Vec<String>) {
+    let one = |recipient: &BriefRecipient| {
+        let mut state = Arc::clone(&recipient.state);
+        if let RecipientState::Queued(pending) = Arc::make_mut(&mut state) {
+            pending.due = None;
+        }
+        format!("{} {state:?}", recipient.host)
+    };
+    let mut recipients: Vec<String> = brief.recipients.iter().map(one).collect();
+    recipients.sort();
+    (brief.accepted_at, brief.hold, recipients)
+}
+
+pub(crate) async fn what_waits_is_the_same_in_brief_as_at_length<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    let ids = of_several_causes(spool.as_ref()).await;
+    let finished = claim(spool.as_ref(), ids[20]).await;
+    let all_end = (0..3).map(|recipient| (recipient, RecipientState::Removed));
+    spool.settle(finished, become_so(all_end)).await.unwrap();
+    spool.close().await;
+    engine.damage_envelope(ids[4]);
+    let ledger = engine.ledger().await;
+    let (mut at_length, mut damaged, mut listing) = (Vec::new(), 0, ledger.waiting().await.unwrap());
+    while let Some(listed) = listing.next().await.unwrap() {
+        match listed {
+            Listed::Message(message) => at_length.push(told(&message.in_brief())),
+            Listed::Unreadable => damaged += 1,
+        }
+    }
+    let (mut in_brief, mut unreadable, mut listing) = (Vec::new(), 0, ledger.waiting_in_brief().await.unwrap());
+    while let Some(part) = listing.next().await.unwrap() {
+        in_brief.extend(part.messages.iter().map(told));
+        unreadable += part.unreadable;
+    }
+    assert!(listing.next().await.unwrap().is_none(), "it stays at its end");
+    assert_eq!((at_length.len(), damaged), (38, 1));
+    assert_eq!((in_brief, unreadable), (at_length, damaged));
 }
 
 pub(crate) async fn an_open_listing_or_audit_holds_up_nobody<E: Engine>(engine: E) {

@@ -2,15 +2,14 @@
 //! chunks and parameters, addresses outside ASCII, and connections that break off
 //! (RFC 3030, RFC 3207, RFC 3461, RFC 5321 §4.5.4.1, RFC 6531).
 
+use crate::any_certificate::AnyCertificate;
 use crate::relay::{PATIENCE, SENDER, World, below_received, content, lab, queue_id, within};
 use crate::report::Report;
 use dane_relay::lab::DomainSpec;
 use dane_relay::lab::mx::client::SmtpClient;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,63 +17,27 @@ use tokio_rustls::TlsConnector;
 
 /// What Windows Server 2012 R2 has in common with the relay: TLS 1.2, and of the suites with
 /// forward secrecy and GCM those for ECDSA alone. With opportunistic TLS Exchange checks no name.
-#[derive(Debug)]
-struct Schannel(Arc<CryptoProvider>);
-
-impl Schannel {
-    fn connector() -> TlsConnector {
-        let provider = Arc::new(CryptoProvider {
-            cipher_suites: vec![cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384],
-            kx_groups: vec![kx_group::SECP384R1, kx_group::SECP256R1],
-            ..default_provider()
-        });
-        let versions = ClientConfig::builder_with_provider(Arc::clone(&provider));
-        let verifier = versions.with_protocol_versions(&[&rustls::version::TLS12]).unwrap().dangerous();
-        let config = verifier.with_custom_certificate_verifier(Arc::new(Self(provider))).with_no_client_auth();
-        TlsConnector::from(Arc::new(config))
-    }
-}
-
-impl ServerCertVerifier for Schannel {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("it speaks TLS 1.2".into()))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn schannel() -> TlsConnector {
+    let provider = CryptoProvider {
+        cipher_suites: vec![cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384],
+        kx_groups: vec![kx_group::SECP384R1, kx_group::SECP256R1],
+        ..default_provider()
+    };
+    let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }
 
 #[tokio::test]
 async fn rfc3030_2_chunks_over_the_tls_of_an_older_windows_arrive_with_what_was_asked() {
     let world = World::start(lab().domain("dane.test", |d| d.host(|h| h.keyword("DSN")))).await;
     let client = SmtpClient::ready(world.smtp()).await.unwrap();
-    let mut client = client.starttls_by(&Schannel::connector(), "relay.office.test").await.unwrap();
+    let mut client = client.starttls_by(&schannel(), "relay.office.test").await.unwrap();
     client.ehlo("EX_01").await.unwrap();
     let rich = b"Subject: winmail\r\nContent-Type: application/ms-tnef\r\n\r\n\x78\x9f\x3e\x22\r\n.\r\n\0\xff\r\n";
     for turn in 1..=3_usize {

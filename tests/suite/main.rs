@@ -16,6 +16,8 @@
 
 mod accept;
 mod alignment;
+#[path = "../support/any_certificate.rs"]
+mod any_certificate;
 mod api;
 mod archive;
 mod authoritative;

@@ -93,6 +93,7 @@ pub(super) mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
@@ -273,6 +274,58 @@ pub(super) mod tests {
         assert_eq!((spool.stats().queued_messages, spool.recovery().caught_up), (1, 1));
         assert!(spool.shared.index().claim_one(second, NOW).is_none(), "it would be delivered again");
         assert!(spool.shared.index().claim_one(first, NOW).is_some());
+    }
+
+    /// A disk that is full while somebody says so.
+    #[derive(Default)]
+    struct FullWhenToldSo(AtomicBool);
+
+    impl CrashObserver for FullWhenToldSo {
+        fn at(&self, _step: Step) {}
+
+        fn has_room(&self, _octets: u64) -> bool {
+            !self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    /// The first of two messages is at its end while a full disk keeps both from having their rows.
+    fn first_ends_on_a_full_disk(
+        spool: &EmbeddedSpool,
+        writers: &mut ManualWriters,
+        disk: &FullWhenToldSo,
+    ) -> [QueueId; 2] {
+        store(spool, writers, b"one");
+        let before = claim(spool, writers).unwrap();
+        let ids = two_in_the_log(spool, writers);
+        let removed = || Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
+        let mut context = Context::from_waker(Waker::noop());
+        disk.0.store(true, Ordering::SeqCst);
+        let mut given_back = pin!(spool.settle(before, removed()));
+        assert!(given_back.as_mut().poll(&mut context).is_pending());
+        while writers.turn() {}
+        let Poll::Ready(Ok(Some(claim))) = poll(spool.claim_one(ids[0], NOW)) else { panic!("not in memory") };
+        let mut between = pin!(spool.settle(claim, removed()));
+        assert!(between.as_mut().poll(&mut context).is_pending());
+        while writers.turn() {}
+        assert!(given_back.as_mut().poll(&mut context).is_pending(), "the disk is full");
+        disk.0.store(false, Ordering::SeqCst);
+        while writers.turn() {}
+        assert!(matches!(given_back.poll(&mut context), Poll::Ready(Ok(()))));
+        assert!(matches!(between.poll(&mut context), Poll::Ready(Ok(()))));
+        ids
+    }
+
+    #[test]
+    fn rfc5321_6_1_an_outcome_finds_the_row_that_a_full_disk_has_kept_from_being_written() {
+        let (folder, disk) = (tempfile::TempDir::new().unwrap(), Arc::new(FullWhenToldSo::default()));
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
+        let [first, second] = first_ends_on_a_full_disk(&spool, &mut writers, &disk);
+        drop(writers);
+        drop(spool);
+        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        assert_eq!(spool.stats().queued_messages, 1);
+        assert!(spool.shared.index().claim_one(first, NOW).is_none(), "it would be delivered again");
+        assert!(spool.shared.index().claim_one(second, NOW).is_some());
     }
 
     #[test]

@@ -36,6 +36,15 @@ const CLAIM_ONE: &str = "UPDATE messages m
     WHERE id = $1 AND finished_at IS NULL AND holder IS NULL AND id <> ALL($4)
     RETURNING m.id, m.generation, m.envelope, m.size, m.attempts, m.reported, m.due_at";
 
+/// Locked in one order, whatever else is recorded at the time.
+const RETURN: &str = "WITH ours AS (SELECT m.id, given.due FROM messages m
+        JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS given (id, generation, due)
+          ON m.id = given.id AND m.generation = given.generation
+        WHERE m.holder = $4 ORDER BY m.id FOR UPDATE OF m)
+    UPDATE messages m SET holder = NULL, lease_until = NULL, generation = m.generation + 1,
+           due_at = coalesce(ours.due, m.due_at), held = m.held AND ours.due IS NULL
+    FROM ours WHERE m.id = ours.id";
+
 impl SharedStore {
     /// Claims up to `most` messages that are due, the oldest due first.
     pub(super) async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {
@@ -118,21 +127,24 @@ impl SharedStore {
         Ok(claims)
     }
 
-    /// Ends a claim without a record; the message is due when it was, or at `until`. While the database is away, that
-    /// waits for it.
-    pub(super) async fn give_back(&self, claim: &Claim, until: Option<Timestamp>) -> Result<(), SpoolError> {
-        let given = ClaimReturn {
+    /// The end of a claim without a record; the message is due when it was, or at `until`.
+    pub(super) fn returned(&self, claim: &Claim, until: Option<Timestamp>) -> ClaimReturn {
+        ClaimReturn {
             id: number(claim.entry.id),
             generation: claim.generation.cast_signed(),
             due: until.map(|until| self.clock().by_database(until)),
-        };
-        if self.reached().is_err() {
-            self.returns().push(given);
-            return Ok(());
         }
-        match self.return_all(std::slice::from_ref(&given)).await {
+    }
+
+    /// Ends claims without a record. While the database is away, that waits for it.
+    pub(super) async fn give_back(&self, given: Vec<ClaimReturn>) -> Result<(), SpoolError> {
+        let returned = match self.reached() {
+            Ok(()) => self.return_all(&given).await,
+            away => away,
+        };
+        match returned {
             Err(SpoolError::Unreachable(_)) => {
-                self.returns().push(given);
+                self.returns().extend(given);
                 Ok(())
             }
             other => other,
@@ -164,10 +176,6 @@ impl SharedStore {
     }
 
     async fn return_all(&self, given: &[ClaimReturn]) -> Result<(), SpoolError> {
-        let give = "UPDATE messages m SET holder = NULL, lease_until = NULL, generation = m.generation + 1,
-                           due_at = coalesce(given.due, m.due_at), held = m.held AND given.due IS NULL
-                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS given (id, generation, due)
-                    WHERE m.id = given.id AND m.generation = given.generation AND m.holder = $4";
         if given.is_empty() {
             return Ok(());
         }
@@ -176,7 +184,7 @@ impl SharedStore {
         let dues: Vec<Option<i64>> = given.iter().map(|one| one.due).collect();
         let client = self.database.client().await?;
         let failed = |error| self.database.failed(error);
-        let give = client.prepare_cached(give).await.map_err(failed)?;
+        let give = client.prepare_cached(RETURN).await.map_err(failed)?;
         client.execute(&give, &[&ids, &generations, &dues, &self.node.slot]).await.map_err(failed)?;
         self.something_changed();
         Ok(())

@@ -1,6 +1,7 @@
 //! The ledger of this engine: questions on a connection of their own, beside relays that run or without any.
 
 use super::audit::DatabaseAudit;
+use super::brief::DatabaseBriefs;
 use super::listing::DatabaseListing;
 use super::migrations;
 use super::numbers::{bigint, number, unsigned};
@@ -16,8 +17,8 @@ use crate::spool::audit::Depth;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{
-    AuditRun, DeliveriesWanted, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery, WaitingFrom,
-    WaitingOrder,
+    AuditRun, BriefListing, DeliveriesWanted, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery,
+    WaitingFrom, WaitingOrder,
 };
 use crate::spool::stored::{REPORT_IDS, lookup_hash};
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
@@ -144,6 +145,10 @@ impl Ledger for DatabaseLedger {
             " FROM messages m WHERE m.finished_at IS NULL ORDER BY m.accepted_at, m.id"
         );
         Ok(Box::new(DatabaseListing::open(&self.database, waiting).await?))
+    }
+
+    async fn waiting_in_brief(&self) -> Result<Box<dyn BriefListing>, LedgerError> {
+        Ok(Box::new(DatabaseBriefs::open(&self.database).await?))
     }
 
     async fn waiting_from(&self, from: WaitingFrom) -> Result<Box<dyn Listing>, LedgerError> {

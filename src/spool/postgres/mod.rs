@@ -12,6 +12,7 @@
 mod address;
 mod adopting;
 mod audit;
+mod brief;
 mod claiming;
 mod content;
 mod counts;
@@ -24,6 +25,7 @@ mod prune;
 mod reader;
 mod recording;
 mod renewing;
+mod returning;
 mod rows;
 mod session;
 mod shared;
@@ -52,6 +54,7 @@ use content::{RowReader, RowWriter};
 use numbers::{bigint, number};
 use recording::{Recording, Scope, record};
 use renewing::RenewalQueue;
+use returning::ReturnQueue;
 use rows::json;
 use session::Session;
 use shared::SharedStore;
@@ -73,6 +76,7 @@ pub(super) struct PostgresSpool {
     shared: Arc<SharedStore>,
     arrivals: StoreQueue,
     renewals: RenewalQueue,
+    returns: ReturnQueue,
     session: Mutex<Option<JoinHandle<()>>>,
     /// The lock of the directory, until the end.
     folder: Mutex<Option<FolderLock>>,
@@ -112,10 +116,11 @@ impl PostgresSpool {
         shared.counts.count(session.client()).await.map_err(|error| shared.database.failed(error))?;
         let waiting = shared.counts.now().queued_messages;
         let (arrivals, renewals) = (storing::start(&shared), renewing::start(&shared));
+        let returns = returning::start(&shared);
         session::take_over_later(&shared);
         let session = Mutex::new(Some(tokio::spawn(session::keep(Arc::clone(&shared), session))));
         Ok((
-            Self { shared, arrivals, renewals, session, folder, carried_since },
+            Self { shared, arrivals, renewals, returns, session, folder, carried_since },
             Recovery { waiting, ..Recovery::default() },
         ))
     }
@@ -246,7 +251,7 @@ impl Spool for PostgresSpool {
     }
 
     async fn release(&self, claim: Claim) -> Result<(), SpoolError> {
-        self.shared.give_back(&claim, None).await
+        returning::give_back(&self.returns, self.shared.returned(&claim, None)).await
     }
 
     async fn pass_on(&self, claim: Claim) -> Result<(), SpoolError> {
@@ -254,7 +259,7 @@ impl Spool for PostgresSpool {
     }
 
     async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
-        self.shared.give_back(&claim, Some(until)).await
+        returning::give_back(&self.returns, self.shared.returned(&claim, Some(until))).await
     }
 
     async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {

@@ -159,10 +159,9 @@ pub(super) async fn record(shared: &Arc<SharedStore>, recordings: Vec<Recording>
         match result {
             Ok(()) => Ok(claims),
             Err(error) => {
-                for claim in &claims {
-                    // One that cannot be given back ends with its lease.
-                    let _ends_with_its_lease = shared.give_back(claim, None).await;
-                }
+                let given = claims.iter().map(|claim| shared.returned(claim, None)).collect();
+                // What cannot be given back ends with its lease.
+                let _end_with_their_lease = shared.give_back(given).await;
                 Err(error)
             }
         }

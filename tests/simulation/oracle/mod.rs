@@ -27,7 +27,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Cells that everybody runs.
-const CELLS: u64 = 480;
+const CELLS: u64 = 300;
 /// Cells of one batch, which share a relay.
 const CELLS_PER_BATCH: u64 = 60;
 /// What has to be among them, or less is tried than this says.
