@@ -14,7 +14,7 @@ const MOST_REMEMBERED: usize = 10_000;
 
 /// The way to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Route {
+pub(super) struct AddressRoute {
     asked_at: Timestamp,
     /// Whether packets can go there at all.
     pub(super) is_there: bool,
@@ -24,18 +24,18 @@ pub(super) struct Route {
 
 /// Ways that were asked for lately.
 #[derive(Debug, Default)]
-pub(super) struct KnownRoutes(Mutex<HashMap<IpAddr, Route>>);
+pub(super) struct KnownRoutes(Mutex<HashMap<IpAddr, AddressRoute>>);
 
 impl KnownRoutes {
-    /// The way to an address, asked for anew where that was not done within the last second.
-    pub(super) fn to(&self, address: IpAddr, network: &dyn Network, now: Timestamp) -> Route {
+    /// The way to an address, asked for again where that was not done within the last second.
+    pub(super) fn to(&self, address: IpAddr, network: &dyn Network, now: Timestamp) -> AddressRoute {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that went back must not make an answer last.
-        let holds = |route: &&Route| now >= route.asked_at && now.since(route.asked_at) < HOLDS_FOR;
+        let holds = |route: &&AddressRoute| now >= route.asked_at && now.since(route.asked_at) < HOLDS_FOR;
         if let Some(route) = known.get(&address).filter(holds) {
             return *route;
         }
-        let route = Route { asked_at: now, is_there: network.has_way_to(address), is_own: network.is_own(address) };
+        let route = AddressRoute { asked_at: now, is_there: network.has_way_to(address), is_own: network.is_own(address) };
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
