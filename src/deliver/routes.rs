@@ -35,7 +35,8 @@ impl KnownRoutes {
         if let Some(route) = known.get(&address).filter(holds) {
             return *route;
         }
-        let route = AddressRoute { asked_at: now, is_there: network.has_way_to(address), is_own: network.is_own(address) };
+        let route =
+            AddressRoute { asked_at: now, is_there: network.has_way_to(address), is_own: network.is_own(address) };
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
