@@ -1,7 +1,7 @@
 //! How many TLS handshakes a second a client makes that does nothing else: the bound for mail with a connection for each
 //! message.
 //!
-//! `cargo bench --bench handshakes -- ADDRESS:PORT [NUMBER]`: connections to a mail server with STARTTLS (RFC 3207), 40 at
+//! `cargo bench --bench handshakes -- NUMBER ADDRESS:PORT...`: connections to mail servers with STARTTLS (RFC 3207), 200 at
 //! once, with the cryptography of the relay; no certificate is looked at. Nothing is asserted.
 #![expect(
     clippy::unwrap_used,
@@ -25,18 +25,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Connections at once.
-const AT_ONCE: usize = 40;
-/// Handshakes without a number.
-const HANDSHAKES: usize = 2000;
+const AT_ONCE: usize = 200;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
-    let Some(address) = arguments.next() else {
-        println!("give the address of a mail server with STARTTLS, as in 127.0.0.1:25");
+    let number: Option<usize> = arguments.next().map(|number| number.parse().unwrap());
+    let addresses: Vec<SocketAddr> = arguments.map(|address| address.parse().unwrap()).collect();
+    let Some(number) = number.filter(|_| !addresses.is_empty()) else {
+        println!("give a number and the addresses of mail servers with STARTTLS, as in 2000 127.0.0.1:25");
         return;
     };
-    let address: SocketAddr = address.parse().unwrap();
-    let number = arguments.next().map_or(HANDSHAKES, |number| number.parse().unwrap());
     let provider = aws_lc_rs::default_provider();
     let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -50,7 +48,7 @@ fn main() {
     let begin = Instant::now();
     runtime.block_on(async {
         let mut clients = tokio::task::JoinSet::new();
-        for _ in 0..AT_ONCE {
+        for address in addresses.iter().copied().cycle().take(AT_ONCE) {
             let connector = connector.clone();
             clients.spawn(async move {
                 for _ in 0..number / AT_ONCE {

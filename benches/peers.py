@@ -422,8 +422,9 @@ def measure(options, system, look=lambda between: None):
             stop(sink)
 
 
-def hand_in(port, count, octets, waits):
-    """Hands messages in on one connection, and notes how long each 250 came after the dot (RFC 5321 4.5.3.2.6)."""
+def hand_in(port, count, octets, waits, pause=0.0, first=0.0):
+    """Hands messages in on one connection, and notes how long each 250 came after the dot (RFC 5321 4.5.3.2.6). The first
+    after `first` seconds, and another every `pause` seconds; without a pause as fast as it goes."""
     body = b"Subject: wait\r\n\r\n" + b"x" * 70 + b"\r\n"
     body = (body + (b"y" * 70 + b"\r\n") * (octets // 72))[:octets].rstrip(b"\r\n")
     with socket.create_connection((IP, port), START_LIMIT_S) as connection:
@@ -444,7 +445,9 @@ def hand_in(port, count, octets, waits):
 
         expect(b"220")
         say(b"EHLO client.test\r\n", b"250")
-        for _ in range(count):
+        begun = time.monotonic() + first
+        for number in range(count):
+            time.sleep(max(0.0, begun + number * pause - time.monotonic()))
             say(b"MAIL FROM:<load@client.test>\r\n", b"250")
             say(b"RCPT TO:<b@many.test>\r\n", b"250")
             say(b"DATA\r\n", b"354")
@@ -455,8 +458,9 @@ def hand_in(port, count, octets, waits):
         say(b"QUIT\r\n", b"221")
 
 
-def waits_after_the_dot(options, system, sessions, each):
-    """How long clients wait between the dot and the 250: all waits, in milliseconds, sorted."""
+def waits_after_the_dot(options, system, sessions, each, pause=0.0):
+    """How long clients wait between the dot and the 250: all waits, in milliseconds, sorted. With a pause the messages of
+    all sessions come evenly."""
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="end-to-end-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)
@@ -469,7 +473,8 @@ def waits_after_the_dot(options, system, sessions, each):
             waits = []
             with concurrent.futures.ThreadPoolExecutor(sessions) as clients:
                 arguments = (between.port, each, options.octets, waits)
-                for ended in [clients.submit(hand_in, *arguments) for _ in range(sessions)]:
+                starts = [pause * number / sessions for number in range(sessions)]
+                for ended in [clients.submit(hand_in, *arguments, pause, first) for first in starts]:
                     ended.result()
             return sorted(wait * 1000 for wait in waits)
         finally:

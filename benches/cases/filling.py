@@ -10,6 +10,8 @@ from peers import IP, START_LIMIT_S
 CLIENTS = 8
 # Messages under way on one connection, so that a sync is shared.
 AHEAD = 5
+# Messages on one connection: a server bounds the commands of a session.
+MOST_ON_CONNECTION = 5_000
 
 
 def fill(port, messages, domains, octets=4096):
@@ -24,7 +26,13 @@ def fill(port, messages, domains, octets=4096):
 
 
 def hand_in(port, first, count, domains, octets):
-    """One connection: BDAT lets a whole transaction go out at once (RFC 3030 2)."""
+    """One connection after the other."""
+    for begin in range(first, first + count, MOST_ON_CONNECTION):
+        on_one_connection(port, begin, min(MOST_ON_CONNECTION, first + count - begin), domains, octets)
+
+
+def on_one_connection(port, first, count, domains, octets):
+    """BDAT lets a whole transaction go out at once (RFC 3030 2)."""
     body = b"Subject: waiting\r\n\r\n" + b"x" * (octets - 20) + b"\r\n"
     with socket.create_connection((IP, port), START_LIMIT_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -73,12 +73,11 @@ def multiply(database, wanted):
         others = ", ".join(columns)
         older = others.replace("finished_at", f"finished_at - {DAY_MS}")
         connection.execute(f"INSERT INTO messages (id, {others}) SELECT id - {shift}, {older} FROM messages")
-        for table, rest in [
-            ("recipients", "recipient, address, state, told"),
-            ("lookups", "day, hash"),
-            ("history", "number, at, event"),
-        ]:
+        for table, rest in [("recipients", "recipient, address, state, told"), ("history", "number, at, event")]:
             connection.execute(f"INSERT INTO {table} (message, {rest}) SELECT message - {shift}, {rest} FROM {table}")
+        # What is asked for is found once, among what others would ask for.
+        others = f"SELECT message - {shift}, day, random() FROM lookups"
+        connection.execute(f"INSERT INTO lookups (message, day, hash) {others}")
         connection.commit()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
