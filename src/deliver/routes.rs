@@ -64,7 +64,7 @@ mod tests {
         }
 
         fn is_own(&self, _address: IpAddr) -> bool {
-            self.0.fetch_add(1, Ordering::Relaxed) % 2 == 0
+            self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
         }
     }
 
