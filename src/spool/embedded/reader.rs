@@ -173,10 +173,15 @@ impl StateReader {
         let name = name.trim_start_matches('<').trim_end_matches('>');
         let mut found = Matches { messages: Vec::new(), more: More::No, unreadable: Vec::new() };
         let mut before = i64::MAX;
+        let mut looked_up = self
+            .connection
+            .prepare_cached("SELECT message FROM lookups WHERE day = ?1 AND hash = ?2 ORDER BY message DESC")?;
         while let Some(day) = self.day_before(before)? {
             before = day;
-            for id in self.looked_up(day, lookup_hash(name))? {
-                let message = match self.message(id) {
+            // Row by row: a million may go to one address, and few are asked for.
+            let mut rows = looked_up.query(params![day, lookup_hash(name)])?;
+            while let Some(row) = rows.next()? {
+                let message = match self.message(QueueId(row.get::<_, i64>(0)?.cast_unsigned())) {
                     Ok(Some(message)) if message.is_named(name) => message,
                     Ok(_of_the_same_hash) => continue,
                     Err(LedgerError::Row(id)) => {
@@ -316,14 +321,6 @@ impl StateReader {
     fn day_before(&self, day: i64) -> Result<Option<i64>, LedgerError> {
         let mut select = self.connection.prepare_cached("SELECT max(day) FROM lookups WHERE day < ?1")?;
         Ok(select.query_row([day], |row| row.get(0))?)
-    }
-
-    fn looked_up(&self, day: i64, hash: i64) -> Result<Vec<QueueId>, LedgerError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT message FROM lookups WHERE day = ?1 AND hash = ?2 ORDER BY message DESC")?;
-        let rows = select.query_map(params![day, hash], |row| Ok(QueueId(row.get::<_, i64>(0)?.cast_unsigned())))?;
-        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     pub(super) fn with_recipients(&self, mut message: LedgerMessage) -> Result<LedgerMessage, LedgerError> {

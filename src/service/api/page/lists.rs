@@ -137,10 +137,10 @@ pub(super) async fn report(api: &Api, visit: &Visit, visitor: &Visitor) -> Resul
 /// What has become of it, with the places that have it or the reason why none has.
 fn state_of(state: &TlsReportState, w: &PageWords) -> String {
     let word = told::report(Some(state), w);
-    // Why it is so, is said in English alone.
+    // Why it is so, others said, or the relay when it was so: in English, whoever looks.
     let because = |because: &str| match w.language {
         PageLanguage::English => format!(": {because}"),
-        PageLanguage::Dutch => String::new(),
+        PageLanguage::Dutch => format!("; in het Engels: {because}"),
     };
     match state {
         TlsReportState::Waiting { due, last, .. } => {
