@@ -173,15 +173,15 @@ class Relay:
         stop(self.process)
 
 
-class InDatabase(Relay):
-    """The same with its spool in PostgreSQL."""
+class DatabaseServer:
+    """A PostgreSQL of its own, in a folder."""
 
-    name = "relay, database"
     # More than what every measurement sets.
     settings = ()
 
-    def spool(self, options, folder):
-        self.messages, self.data, self.database_port = options.messages, folder / "database", free_port()
+    def start_database(self, folder):
+        """Gives the URL of an empty database."""
+        self.data, self.database_port = folder / "database", free_port()
         self.data.mkdir()
         shutil.chown(self.data, "postgres", "postgres")
         self.somebody = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
@@ -195,11 +195,7 @@ class InDatabase(Relay):
         server = [self.programs / "postgres", "-D", self.data / "data", "-k", self.data, "-p", self.database_port]
         self.server = start([*self.somebody, *server, *settings], folder / "database.log")
         wait_until("the database", lambda: self.sql("SELECT 1") is not None, self.server)
-        return f'engine = "postgresql"\nurl = "postgresql://relay@127.0.0.1:{self.database_port}/postgres"\nnode = "one"\n'
-
-    def prepare(self, options, config):
-        subprocess.run([options.relay, "spool", "init", "--config", config], check=True, stdout=subprocess.DEVNULL)
-        self.begin = self.wal()
+        return f"postgresql://relay@127.0.0.1:{self.database_port}/postgres"
 
     def sql(self, text):
         ask = [self.programs / "psql", "-h", "127.0.0.1", "-p", str(self.database_port), "-U", "relay", "-d", "postgres"]
@@ -209,12 +205,29 @@ class InDatabase(Relay):
     def wal(self):
         return int(self.sql("SELECT (pg_current_wal_lsn() - '0/0')::bigint"))
 
+    def stop_database(self):
+        """At once: what it holds is thrown away."""
+        os.killpg(self.server.pid, signal.SIGQUIT)
+        self.server.wait(60)
+
+
+class InDatabase(DatabaseServer, Relay):
+    """The same with its spool in PostgreSQL."""
+
+    name = "relay, database"
+
+    def spool(self, options, folder):
+        self.messages = options.messages
+        return f'engine = "postgresql"\nurl = "{self.start_database(folder)}"\nnode = "one"\n'
+
+    def prepare(self, options, config):
+        subprocess.run([options.relay, "spool", "init", "--config", config], check=True, stdout=subprocess.DEVNULL)
+        self.begin = self.wal()
+
     def stop(self):
         super().stop()
         print(f"{self.name:16} {(self.wal() - self.begin) // self.messages} octets of WAL a message", flush=True)
-        # At once: what it holds is thrown away.
-        os.killpg(self.server.pid, signal.SIGQUIT)
-        self.server.wait(60)
+        self.stop_database()
 
 
 class Signing(Relay):
