@@ -3,6 +3,11 @@
 use crate::clock::Timestamp;
 use serde::Serialize;
 use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How long a message stands in the spool, for which there is no room at a receiving host, before it comes by itself. Before
+/// that it is called by the node that has put it there; when that node is gone, the others take it up.
+pub const UNCALLED: Duration = Duration::from_secs(120);
 
 /// The schema of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

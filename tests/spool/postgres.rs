@@ -8,11 +8,11 @@ use crate::sample::{self, LATER, NOW, become_so, body, claim, content, delivered
 use crate::tls_counts::{about, ill, totals, try_once, well};
 use async_trait::async_trait;
 use bytes::Bytes;
-use dane_relay::clock::Timestamp;
+use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::{SpoolConfig, SpoolEngine};
 use dane_relay::envelope::{Envelope, Origin, QueueId};
 use dane_relay::spool::audit::{AuditFault, Depth};
-use dane_relay::spool::cluster::SchemaState;
+use dane_relay::spool::cluster::{SchemaState, UNCALLED};
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::tls_session::{DueTlsReport, MOST_FAILURES, TlsReportState, TlsSession};
 use dane_relay::spool::{
@@ -200,6 +200,42 @@ async fn two_nodes_share_the_work_and_no_message_and_no_id() {
     }
     two.changed().await;
     assert!(two.claim_one(id, NOW).await.unwrap().is_some());
+}
+
+/// Claims what is due by the clock of this machine, until there is something.
+async fn due_by_now(spool: &dyn Spool) -> Vec<QueueId> {
+    for _ in 0..600 {
+        let claims = spool.claim_due(Clock::system().now(), 10).await.unwrap();
+        if !claims.is_empty() {
+            return claims.iter().map(|claim| claim.entry.id).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nothing is due");
+}
+
+#[tokio::test]
+async fn what_a_node_that_is_gone_would_have_called_is_taken_up_by_another_and_by_itself_when_it_comes_back() {
+    for comes_back in [false, true] {
+        let (engine, folder) = (Postgres::new().await, TempDir::new().unwrap());
+        let one = engine.open(NOW).await.unwrap().spool;
+        let other = if comes_back { None } else { Some(engine.another("two.example", &folder).await.spool) };
+        let (id, later) = (store_one(one.as_ref(), b"x").await, store_one(one.as_ref(), b"y").await);
+        let now = Clock::system().now();
+        for held in one.claim_due(now, 10).await.unwrap() {
+            // For the one there is no room at its host: it stands outside. The other is to be tried again much later.
+            let wait = if held.entry.id == id { UNCALLED } else { UNCALLED * 10 };
+            one.postpone(held, now.plus(wait)).await.unwrap();
+        }
+        assert!(one.claim_due(now, 10).await.unwrap().is_empty());
+        one.close().await;
+        let next = match other {
+            Some(other) => other,
+            None => engine.open(now).await.unwrap().spool,
+        };
+        assert_eq!(due_by_now(next.as_ref()).await, [id], "{comes_back}");
+        assert!(next.claim_one(later, now).await.unwrap().is_some(), "it waits");
+    }
 }
 
 #[tokio::test]

@@ -20,14 +20,13 @@ use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
 use crate::route::NextHop;
+use crate::spool::cluster::UNCALLED;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
-/// When a message outside comes by itself, should nobody call it.
-const UNCALLED: Duration = Duration::from_secs(120);
 /// Messages called at once: some are stopped elsewhere.
 const CALLED_AT_ONCE: usize = 2;
 /// For how long a server that nobody knows may keep us waiting at the first look while others want its place.

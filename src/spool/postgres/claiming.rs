@@ -42,8 +42,17 @@ const RETURN: &str = "WITH ours AS (SELECT m.id, given.due FROM messages m
           ON m.id = given.id AND m.generation = given.generation
         WHERE m.holder = $4 ORDER BY m.id FOR UPDATE OF m)
     UPDATE messages m SET holder = NULL, lease_until = NULL, generation = m.generation + 1,
-           due_at = coalesce(ours.due, m.due_at), held = m.held AND ours.due IS NULL
+           due_at = coalesce(ours.due, m.due_at), held = m.held AND ours.due IS NULL,
+           planned_by = CASE WHEN ours.due IS NULL THEN m.planned_by ELSE $4 END
     FROM ours WHERE m.id = ours.id";
+
+/// Makes due now what a node that is gone would have called as soon as there was room for it, `$1` being those that are
+/// not: it stands for a while, and nobody else calls it. A message that was to be tried again within that while comes early.
+pub(super) const TAKE_UP: &str = "WITH time AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now)
+    UPDATE messages SET due_at = time.now FROM time
+    WHERE id IN (SELECT id FROM messages, time WHERE finished_at IS NULL AND holder IS NULL AND NOT held
+                   AND due_at > time.now AND due_at <= time.now + $2 AND planned_by <> ALL($1)
+                 FOR UPDATE OF messages SKIP LOCKED)";
 
 impl SharedStore {
     /// Claims up to `most` messages that are due, the oldest due first.

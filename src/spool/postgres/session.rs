@@ -3,6 +3,7 @@
 //! The connection of its own that does this holds a lock for the name of the node, so that no two relays have one
 //! name at a time. A relay whose name was taken while it was cut off finds another incarnation in its row, and ends.
 
+use super::claiming::TAKE_UP;
 use super::migrations;
 use super::numbers::bigint;
 use super::shared::{NodeIdentity, SLOTS, SharedStore};
@@ -10,6 +11,7 @@ use super::store::{Database, DatabaseConnection, DatabaseReach};
 use super::tls_reports;
 use crate::clock::{Clock, Timestamp};
 use crate::spool::SpoolError;
+use crate::spool::cluster::UNCALLED;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -140,7 +142,11 @@ impl Session {
         let Some(row) = row else { return Ok(Heartbeat::Replaced) };
         shared.compare_clocks(now, Timestamp(row.get(0)));
         // One that was not heard of for a lease begins nothing any more.
-        shared.nodes_run(&row.get::<_, Option<Vec<i16>>>(2).unwrap_or_default());
+        let going_on = shared.nodes_run(&row.get::<_, Option<Vec<i16>>>(2).unwrap_or_default());
+        if let Some(going_on) = going_on {
+            let uncalled = i64::try_from(UNCALLED.as_millis()).unwrap_or(i64::MAX);
+            self.client.execute(TAKE_UP, &[&going_on, &uncalled]).await?;
+        }
         shared.schema_is(row.get::<_, Option<i64>>(3).unwrap_or(0));
         let needed = row.get::<_, Option<i64>>(1).filter(|needed| *needed > migrations::newest());
         Ok(needed.map_or(Heartbeat::GoesOn, Heartbeat::Outdated))

@@ -81,6 +81,8 @@ pub(super) struct SharedStore {
     ahead_ms: AtomicI64,
     schema: AtomicI64,
     share: Mutex<NodeShare>,
+    /// The nodes that ran at the last heartbeat.
+    running: Mutex<BTreeSet<i16>>,
     pub(super) tidied: AtomicI64,
     keep_history_ms: AtomicI64,
     unrecorded: Mutex<BTreeSet<i64>>,
@@ -109,6 +111,7 @@ impl SharedStore {
             ahead_ms: AtomicI64::new(0),
             schema: AtomicI64::new(0),
             share: Mutex::new(NodeShare::ALONE),
+            running: Mutex::default(),
             tidied: AtomicI64::new(now.0),
             keep_history_ms: AtomicI64::new(0),
             unrecorded: Mutex::default(),
@@ -224,11 +227,18 @@ impl SharedStore {
         Timestamp(self.latest.load(Ordering::Relaxed))
     }
 
-    /// These nodes run, and this one.
-    pub(super) fn nodes_run(&self, slots: &[i16]) {
+    /// These nodes run, and this one. When somebody ran before who does not any more, or nobody knows who ran, gives those
+    /// that go on from before.
+    pub(super) fn nodes_run(&self, slots: &[i16]) -> Option<Vec<i16>> {
         let running: BTreeSet<i16> = slots.iter().copied().chain([self.node.slot]).collect();
         let rank = running.iter().position(|slot| *slot == self.node.slot).unwrap_or(0);
         *self.share.lock().unwrap_or_else(PoisonError::into_inner) = NodeShare::new(rank, running.len());
+        let mut known = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, running.clone());
+        // An earlier process of this node is gone as well.
+        let is_first = before.is_empty();
+        let going_on = || running.iter().copied().filter(|slot| !is_first || *slot != self.node.slot).collect();
+        (is_first || !before.is_subset(&running)).then(going_on)
     }
 
     /// The part of this node in what all may do together.

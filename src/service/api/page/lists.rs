@@ -261,3 +261,24 @@ pub(super) async fn resume(api: &Api, visit: &Visit, visitor: &Visitor, form: &F
         Err(fault) => exceptions(api, visit, visitor, Some(fault.why)).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn a_report_says_why_it_is_as_it_is_in_either_language() {
+        let (at, because) = (Timestamp(1_795_261_468_000), "the host says 451".to_owned());
+        let waiting = TlsReportState::Waiting { due: at, tries: 2, last: Some(because.clone()) };
+        let not_wanted = TlsReportState::NotWanted { at, because: because.clone() };
+        for state in [waiting, not_wanted, TlsReportState::GivenUp { at, because }] {
+            for (language, before) in [("en", ": "), ("nl", "; in het Engels: ")] {
+                let told = state_of(&state, PageWords::preferred(Some(language)));
+                assert!(told.ends_with(&format!("{before}the host says 451")), "{told}");
+            }
+        }
+        let sent = TlsReportState::Sent { at, to: vec!["mailto:tls@a.example".to_owned()] };
+        assert!(state_of(&sent, PageWords::preferred(Some("nl"))).ends_with("mailto:tls@a.example"));
+    }
+}
