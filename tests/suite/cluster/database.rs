@@ -19,6 +19,8 @@ async fn a_database_that_is_killed_costs_time_and_no_mail() {
     scene.mail(&relay, 1).await;
     let under_way = || async { (heard(host(), "DATA") + heard(host(), "BDAT") > 0).then_some(()) };
     until(under_way, "the delivery to begin").await;
+    // The content is read from the database once the host has asked for it; the end of it takes the host three seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     scene.server.kill();
     let not_ready = || async {
         let (status, text) = get(relay.admin, "/readyz").await;
