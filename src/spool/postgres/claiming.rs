@@ -48,11 +48,12 @@ const RETURN: &str = "WITH ours AS (SELECT m.id, given.due FROM messages m
 
 /// Makes due now what a node that is gone would have called as soon as there was room for it, `$1` being those that are
 /// not: it stands for a while, and nobody else calls it. A message that was to be tried again within that while comes early.
+/// So many that a heartbeat does not wait for long, and more than a busy host takes until the others come by themselves.
 pub(super) const TAKE_UP: &str = "WITH time AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now)
     UPDATE messages SET due_at = time.now FROM time
     WHERE id IN (SELECT id FROM messages, time WHERE finished_at IS NULL AND holder IS NULL AND NOT held
                    AND due_at > time.now AND due_at <= time.now + $2 AND planned_by <> ALL($1)
-                 FOR UPDATE OF messages SKIP LOCKED)";
+                 ORDER BY due_at, id LIMIT 10000 FOR UPDATE OF messages SKIP LOCKED)";
 
 impl SharedStore {
     /// Claims up to `most` messages that are due, the oldest due first.
