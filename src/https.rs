@@ -96,7 +96,7 @@ pub(crate) enum HttpsFailure {
 /// Whose certificates are good enough.
 pub(crate) enum HttpsTrust {
     /// Those that one of these authorities vouches for.
-    Roots(RootCertStore),
+    Roots(Arc<RootCertStore>),
     /// Anybody's.
     Anybody,
 }

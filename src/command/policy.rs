@@ -5,10 +5,10 @@
 //! something is wrong with it, 3 when we could not find out.
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DnsMode, RootsError};
+use crate::config::{Config, DnsMode, RootsError, TrustedRoots};
 use crate::net::Tcp;
 use crate::outcome::Cause;
-use crate::policy::sts::driver::StsClient;
+use crate::policy::sts::driver::{StsClient, StsPaths};
 use crate::policy::sts::event::{self as sts_event, StsEvent, StsListener};
 use crate::policy::sts::failure::FetchFailure;
 use crate::policy::sts::lost::Lost;
@@ -200,7 +200,9 @@ async fn client(config: &Config, clock: Clock, listener: StsListener) -> Result<
         DnsMode::TrustAd => dns.probe().await?,
         DnsMode::Validate => {}
     }
-    Ok(StsClient::new(config, Arc::new(dns), Arc::new(Tcp), clock, listener)?)
+    let roots = TrustedRoots::read(&config.tls.roots)?;
+    let paths = StsPaths { dns: Arc::new(dns), network: Arc::new(Tcp), clock };
+    Ok(StsClient::new(config, &roots, paths, listener))
 }
 
 fn kept_status(kept: &Held, now: Timestamp) -> PolicyStatus {

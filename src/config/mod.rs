@@ -57,7 +57,7 @@ pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::{Language, NotifyConfig};
 pub use private_zone::PrivateZone;
 pub use problem::{ConfigError, Problem};
-pub use roots::RootsError;
+pub use roots::{RootsError, TrustedRoots};
 pub use sender::SenderPattern;
 pub use sending::{HostRule, Rate, closest_rule};
 pub use settings::LoadedConfig;

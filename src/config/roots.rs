@@ -5,6 +5,7 @@ use super::RootsSource;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::sync::Arc;
 
 /// There are no certificate authorities.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +15,41 @@ pub struct RootsError {
     pub source_name: String,
     /// What is wrong.
     pub message: String,
+}
+
+/// The certificate authorities of a configuration, read once for all who need them.
+#[derive(Clone, Debug)]
+pub struct TrustedRoots {
+    found: Result<Arc<RootCertStore>, RootsError>,
+}
+
+impl TrustedRoots {
+    /// Reads them. The machine may have none: then no public certificate is trusted, which is a reason to stop what needs
+    /// one and nothing else.
+    ///
+    /// # Errors
+    /// [`RootsError`] when it is a file that the operator names, and there is none in it.
+    pub fn read(source: &RootsSource) -> Result<Self, RootsError> {
+        let found = source.load().map(Arc::new);
+        match (source, found) {
+            (RootsSource::File(_), Err(error)) => Err(error),
+            (RootsSource::File(_) | RootsSource::System, found) => Ok(Self { found }),
+        }
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// [`RootsError`] when the machine has none.
+    pub fn found(&self) -> Result<Arc<RootCertStore>, RootsError> {
+        self.found.clone()
+    }
+
+    /// All of them, or none.
+    #[must_use]
+    pub fn or_none(&self) -> Arc<RootCertStore> {
+        self.found().unwrap_or_else(|_none_here| Arc::new(RootCertStore::empty()))
+    }
 }
 
 impl RootsSource {
@@ -44,5 +80,19 @@ impl RootsSource {
             return Err(error("holds no certificate of an authority".into()));
         }
         Ok(store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_that_is_not_there_is_refused_and_a_machine_without_any_trusts_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = TrustedRoots::read(&RootsSource::File(folder.path().join("none.pem"))).unwrap_err();
+        assert!(refused.to_string().starts_with("[tls] roots: "), "{refused}");
+        let none = TrustedRoots { found: Err(refused.clone()) };
+        assert_eq!((none.found().unwrap_err(), none.or_none().len()), (refused, 0));
     }
 }

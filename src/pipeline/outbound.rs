@@ -2,7 +2,7 @@
 //! Delivery and `relay check` both go through here, so that their verdicts cannot differ.
 
 use crate::clock::Clock;
-use crate::config::{Config, DomainPattern, PrivateZone, RootsError, RootsSource};
+use crate::config::{Config, DomainPattern, PrivateZone, RootsError, TrustedRoots};
 use crate::deliver::dkim::SigningKeys;
 use crate::deliver::dkim::store::KeyFileError;
 use crate::deliver::driver::Mailer;
@@ -17,7 +17,7 @@ use crate::policy::HostVerdict;
 use crate::policy::decide::{Facts, decide, sts_matters, sts_may_have_changed};
 use crate::policy::exceptions::store;
 use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
-use crate::policy::sts::driver::StsClient;
+use crate::policy::sts::driver::{StsClient, StsPaths};
 use crate::policy::sts::event::{self as sts_event, StsListener};
 use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::x509::webpki::WebPki;
@@ -29,7 +29,6 @@ use crate::route::{ChosenBy, NextHop, Route};
 use crate::smtp::address::{Domain, Host};
 use crate::state_dir;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use rustls::RootCertStore;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,9 +167,12 @@ impl Outbound {
         told: StsListener,
     ) -> Result<Self, OutboundError> {
         let OutboundPaths { dns, network, clock } = ways;
+        let roots = TrustedRoots::read(&config.tls.roots)?;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
-        let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
-        let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
+        let paths = StsPaths { dns: ask, network: Arc::clone(&network), clock: clock.clone() };
+        let sts = Arc::new(StsClient::new(&config, &roots, paths, told));
+        let mailer = Mailer::new(&config, WebPki::new(roots.or_none()), Arc::clone(&network), clock.clone());
+        let mailer = Arc::new(mailer);
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
         let signing = Arc::new(signing);
         // What cannot be read is told by whoever watches them; it costs a trial.
@@ -186,7 +188,8 @@ impl Outbound {
     /// # Errors
     /// As [`Outbound::new`].
     pub fn succeeded_by(&self, config: Arc<Config>, dns: Arc<Dns>, told: StsListener) -> Result<Self, OutboundError> {
-        let mailer = Arc::new(self.mailer.succeeded_by(&config, roots(&config)?));
+        let roots = TrustedRoots::read(&config.tls.roots)?;
+        let mailer = Arc::new(self.mailer.succeeded_by(&config, WebPki::new(roots.or_none())));
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
         let signing = Arc::new(SigningKeys::load(&config)?);
         let asks_alike = Arc::ptr_eq(&dns, &self.dns)
@@ -196,7 +199,8 @@ impl Outbound {
             Arc::clone(&self.sts)
         } else {
             let ask = Arc::clone(&dns) as Arc<dyn Ask>;
-            Arc::new(StsClient::new(&config, ask, Arc::clone(&self.network), self.clock.clone(), told)?)
+            let paths = StsPaths { dns: ask, network: Arc::clone(&self.network), clock: self.clock.clone() };
+            Arc::new(StsClient::new(&config, &roots, paths, told))
         };
         let exceptions = Arc::new(Exceptions::resumed(self.exceptions.ended(), &config.destination));
         Ok(Self {
@@ -402,17 +406,6 @@ impl Outbound {
         let mut patterns = self.config.destination.iter().flat_map(|destination| &destination.domains);
         patterns.any(|pattern| matches!(pattern, DomainPattern::Literals(_)) && pattern.fit(&host).is_some())
     }
-}
-
-/// Those of the machine may be missing: then no public certificate is trusted, which is a reason
-/// to stop the mail that needs one and no other. A file that the operator names has to be good.
-fn roots(config: &Config) -> Result<WebPki, RootsError> {
-    let store = match (config.tls.roots.load(), &config.tls.roots) {
-        (Ok(store), _) => store,
-        (Err(_none_here), RootsSource::System) => RootCertStore::empty(),
-        (Err(error), RootsSource::File(_)) => return Err(error),
-    };
-    Ok(WebPki::new(Arc::new(store)))
 }
 
 /// The domain whose policy counts: a smart host's own where the operator names one

@@ -15,7 +15,7 @@ use super::shared::UntoldPolicies;
 use super::store::{COLLECTION, LookedUp, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, RootsError};
+use crate::config::{Config, TrustedRoots};
 use crate::flight::Flights;
 use crate::net::Network;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
@@ -37,6 +37,16 @@ const OVER_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a fetch comes to.
 type Fetched = Result<Arc<StsPolicy>, FetchFailure>;
+
+/// By which ways policies are found, and by which clock they end.
+pub struct StsPaths {
+    /// Who is asked for records and addresses.
+    pub dns: Arc<dyn Ask>,
+    /// The way to policy hosts.
+    pub network: Arc<dyn Network>,
+    /// The time.
+    pub clock: Clock,
+}
 
 /// What is known and found out about the MTA-STS policies of domains.
 pub struct StsClient {
@@ -61,22 +71,15 @@ pub(super) struct ClientInner {
 }
 
 impl StsClient {
-    /// Reads the certificate authorities. Nothing is asked or written yet.
-    ///
-    /// # Errors
-    /// When the file of certificate authorities that the configuration names cannot be used.
-    pub fn new(
-        config: &Config,
-        dns: Arc<dyn Ask>,
-        network: Arc<dyn Network>,
-        clock: Clock,
-        listener: StsListener,
-    ) -> Result<Self, RootsError> {
-        Ok(Self {
+    /// Nothing is asked or written yet.
+    #[must_use]
+    pub fn new(config: &Config, roots: &TrustedRoots, paths: StsPaths, listener: StsListener) -> Self {
+        let StsPaths { dns, network, clock } = paths;
+        Self {
             inner: Arc::new(ClientInner {
                 enabled: config.mta_sts.enabled,
                 dns,
-                fetcher: Fetcher::new(config, network, &clock)?,
+                fetcher: Fetcher::new(config, roots, network, &clock),
                 store: Store::new(state_dir::open_collection(&config.spool, COLLECTION), LIMITS),
                 attempts: Mutex::default(),
                 flights: Flights::default(),
@@ -86,7 +89,7 @@ impl StsClient {
                 listener,
             }),
             patience: None,
-        })
+        }
     }
 
     /// The same for somebody who waits for a fetch only so long. The fetch itself takes the time that

@@ -7,7 +7,7 @@
 use super::failure::FetchFailure;
 use super::policy::POLICY_LIMIT;
 use crate::clock::Clock;
-use crate::config::{Config, RootsError, RootsSource};
+use crate::config::{Config, RootsError, TrustedRoots};
 use crate::https::{HttpsClient, HttpsFailure, HttpsHost, HttpsTrust};
 use crate::net::Network;
 use crate::resolve::answer::Ask;
@@ -51,16 +51,11 @@ impl Here {
 }
 
 impl Fetcher {
-    /// Reads the certificate authorities. Where the machine has none, every fetch will fail and
-    /// say so; a file that was named must be there.
-    pub(super) fn new(config: &Config, network: Arc<dyn Network>, clock: &Clock) -> Result<Self, RootsError> {
-        let client = if config.mta_sts.enabled { client(&config.tls.roots, network, clock) } else { Err(not_needed()) };
-        match (&config.tls.roots, &client) {
-            (RootsSource::File(_), Err(error)) if config.mta_sts.enabled => return Err(error.clone()),
-            (RootsSource::File(_) | RootsSource::System, _) => {}
-        }
+    /// Where there are no certificate authorities, every fetch will fail and say so.
+    pub(super) fn new(config: &Config, roots: &TrustedRoots, network: Arc<dyn Network>, clock: &Clock) -> Self {
+        let client = if config.mta_sts.enabled { client(roots, network, clock) } else { Err(not_needed()) };
         let here = if config.delivery.allow_loopback { Here::Allowed } else { Here::Refused };
-        Ok(Self { port: config.mta_sts.port, deadline: config.mta_sts.fetch_timeout, here, client })
+        Self { port: config.mta_sts.port, deadline: config.mta_sts.fetch_timeout, here, client }
     }
 
     /// How long everything together may take.
@@ -93,11 +88,11 @@ impl Fetcher {
 }
 
 fn not_needed() -> RootsError {
-    RootsError { source_name: "system".into(), message: "not read, as MTA-STS is switched off".into() }
+    RootsError { source_name: "system".into(), message: "not needed, as MTA-STS is switched off".into() }
 }
 
-fn client(roots: &RootsSource, network: Arc<dyn Network>, clock: &Clock) -> Result<HttpsClient, RootsError> {
-    HttpsClient::new(HttpsTrust::Roots(roots.load()?), network, clock)
+fn client(roots: &TrustedRoots, network: Arc<dyn Network>, clock: &Clock) -> Result<HttpsClient, RootsError> {
+    HttpsClient::new(HttpsTrust::Roots(roots.found()?), network, clock)
         .map_err(|message| RootsError { source_name: "TLS".into(), message })
 }
 

@@ -2,11 +2,11 @@
 //! the host with real TLS on loopback (RFC 8461 §3).
 #![expect(clippy::disallowed_methods, reason = "a policy host listens, and authorities are read from a file")]
 
-use super::driver::StsClient;
+use super::driver::{StsClient, StsPaths};
 use super::event::{StsEvent, StsListener};
 use super::memory::Held;
 use crate::clock::Clock;
-use crate::config::{Config, RootsSource};
+use crate::config::{Config, RootsSource, TrustedRoots};
 use crate::net::Tcp;
 use crate::outcome::{Cause, Question};
 use crate::policy::testing::{Made, NOW, root};
@@ -200,7 +200,8 @@ pub(super) struct StsWorld {
     pub(super) host: StsHost,
     pub(super) clock: Clock,
     pub(super) config: Config,
-    pub(super) folder: TempDir,
+    /// As long as the authorities are needed.
+    _folder: TempDir,
     pub(super) events: Arc<Mutex<Vec<String>>>,
 }
 
@@ -236,7 +237,7 @@ impl StsWorld {
         zone.announce("a.test", "v=STSv1; id=1;");
         zone.address("mta-sts.a.test", address);
         let clock = Clock::manual(NOW);
-        Self { zone, host, clock, config, folder, events: Arc::default() }
+        Self { zone, host, clock, config, _folder: folder, events: Arc::default() }
     }
 
     /// A relay that has just started.
@@ -244,7 +245,9 @@ impl StsWorld {
         let events = Arc::clone(&self.events);
         let listener: StsListener = Arc::new(move |event| events.lock().unwrap().push(line(event)));
         let zone = Arc::clone(&self.zone) as Arc<dyn Ask>;
-        StsClient::new(&self.config, zone, Arc::new(Tcp), self.clock.clone(), listener).unwrap()
+        let roots = TrustedRoots::read(&self.config.tls.roots).unwrap();
+        let paths = StsPaths { dns: zone, network: Arc::new(Tcp), clock: self.clock.clone() };
+        StsClient::new(&self.config, &roots, paths, listener)
     }
 
     pub(super) fn events(&self) -> Vec<String> {
