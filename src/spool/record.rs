@@ -237,9 +237,9 @@ pub(crate) fn read_at(segment: &[u8], offset: usize, mark: Mark) -> Result<Found
     Ok(FoundRecord { offset, length, id: header.id, envelope, content, kind: header.kind() })
 }
 
-/// Walks over a segment from `from` on.
-pub(crate) const fn scan(segment: &[u8], from: usize, mark: Mark) -> Scan<'_> {
-    Scan { segment, at: from, mark }
+/// Walks over a segment, or the rest of one from the begin of a record on.
+pub(crate) const fn scan(segment: &[u8], mark: Mark) -> Scan<'_> {
+    Scan { segment, at: 0, mark }
 }
 
 /// See [`scan`].
@@ -374,7 +374,7 @@ mod tests {
             RecordPart::Record(found) => Some(found),
             RecordPart::Damaged { .. } | RecordPart::TornTail { .. } => None,
         };
-        scan(bytes, 0, MARK).filter_map(only_records).collect()
+        scan(bytes, MARK).filter_map(only_records).collect()
     }
 
     fn same(found: &FoundRecord<'_>, written: &NewRecord) -> bool {
@@ -403,7 +403,7 @@ mod tests {
         let (bytes, ends) = segment(&records);
         for cut in 0..bytes.len() {
             let whole = ends.iter().filter(|&&end| end <= cut).count();
-            let parts: Vec<_> = scan(&bytes[..cut], 0, MARK).collect();
+            let parts: Vec<_> = scan(&bytes[..cut], MARK).collect();
             assert_eq!(found(&bytes[..cut]).len(), whole, "cut at {cut}");
             assert!(!parts.iter().any(|p| matches!(p, RecordPart::Damaged { .. })), "cut at {cut}");
         }
@@ -422,7 +422,7 @@ mod tests {
                 let found = found(&damaged);
                 assert_eq!(found.len(), expected.len(), "flip at {at}");
                 assert!(found.iter().zip(expected).all(|(f, r)| same(f, r)), "flip at {at}");
-                let lost = scan(&damaged, 0, MARK).filter(|p| !matches!(p, RecordPart::Record(_))).count();
+                let lost = scan(&damaged, MARK).filter(|p| !matches!(p, RecordPart::Record(_))).count();
                 assert_eq!(lost, 1, "flip at {at}");
             }
         }
@@ -433,7 +433,7 @@ mod tests {
         let (mut bytes, ends) = segment(&records());
         bytes[ends[0]..ends[1]].fill(0);
         bytes.extend([0; 100]);
-        let lost: Vec<_> = scan(&bytes, 0, MARK).filter(|p| !matches!(p, RecordPart::Record(_))).collect();
+        let lost: Vec<_> = scan(&bytes, MARK).filter(|p| !matches!(p, RecordPart::Record(_))).collect();
         assert_eq!(lost, [RecordPart::Damaged { from: ends[0], to: ends[1] }, RecordPart::TornTail { from: ends[4] }]);
     }
 

@@ -109,7 +109,8 @@ async fn a_database_of_the_version_before_is_read_and_brought_up_to_date() {
     spool.settle(claim_one(&spool, NOW).await, settlement).await.unwrap();
     spool.close().await;
     let state = rusqlite::Connection::open(config(folder.path()).path.join("state.sqlite")).unwrap();
-    let older = "DROP INDEX waiting_messages; ALTER TABLE messages DROP COLUMN reported; DROP TABLE incidents; DROP TABLE tls_policies; \
+    let older = "DROP INDEX waiting_messages; DROP INDEX queued_messages; \
+                 CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at) WHERE finished_at IS NULL; ALTER TABLE messages DROP COLUMN reported; DROP TABLE incidents; DROP TABLE tls_policies; \
                  DROP TABLE tls_sessions; DROP TABLE tls_reports; UPDATE meta SET value = 2 WHERE name = 'schema_version'";
     state.execute_batch(older).unwrap();
     drop(state);

@@ -314,7 +314,7 @@ impl Auditor {
         let applied = (self.meta("applied_segment")?.unwrap_or(0), self.meta("applied_offset")?.unwrap_or(0));
         // Dead segments are removed at any time.
         let Ok(octets) = std::fs::read(path) else { return Ok(()) };
-        for part in record::scan(&octets, 0, mark) {
+        for part in record::scan(&octets, mark) {
             let RecordPart::Record(found) = part else { continue };
             let end = i64::try_from(found.offset + found.length).unwrap_or(i64::MAX);
             let on_its_way = (i64::from(number), end) > applied;

@@ -29,7 +29,7 @@ use crate::spool::record::{self, FoundRecord, RecordKind, RecordPart, Stored};
 use crate::spool::{Recovery, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// What the engine starts from.
@@ -127,12 +127,11 @@ impl Opening {
 
     /// Applies one segment in one transaction. Gives the mark after it.
     fn catch_up(&mut self, paths: &SpoolPaths, state: &State, piece: Piece<'_>) -> Result<LogMark, SpoolError> {
-        let octets = std::fs::read(&piece.segment.path).map_err(io("reading a segment"))?;
-        let from = usize::try_from(piece.from).unwrap_or(usize::MAX);
-        let mark = LogMark { segment: piece.number, offset: piece.from.max(octets.len() as u64) };
+        let octets = read_from(&piece.segment.path, piece.from).map_err(io("reading a segment"))?;
+        let mark = LogMark { segment: piece.number, offset: piece.from + octets.len() as u64 };
         let damaged_before = self.summary.damaged_records;
         state.begin()?;
-        for part in record::scan(&octets, from, piece.segment.mark) {
+        for part in record::scan(&octets, piece.segment.mark) {
             match part {
                 RecordPart::Record(found) => {
                     if self.apply(paths, state, &found, piece)? == Applied::Damaged {
@@ -151,7 +150,7 @@ impl Opening {
         let kept = state.set_mark(mark).and_then(|()| state.commit(paths, Work::CatchingUp));
         match kept {
             // Nothing was new, and there is no room to write that down: the mark comes with the next commit.
-            Err(error) if octets.len() == from && is_full(&error) => state.roll_back(),
+            Err(error) if octets.is_empty() && is_full(&error) => state.roll_back(),
             kept => kept?,
         }
         Ok(mark)
@@ -196,7 +195,7 @@ impl Opening {
             };
         }
         let place =
-            RecordPlace { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
+            RecordPlace { segment: piece.number, offset: piece.at(found.offset), length: found.length as u64, content };
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(found.id, envelope, size);
         let envelope = Bytes::copy_from_slice(found.envelope);
@@ -239,7 +238,7 @@ impl Opening {
 
     fn set_aside(&mut self, paths: &SpoolPaths, piece: Piece<'_>, octets: &[u8], range: std::ops::Range<usize>) {
         self.summary.damaged_records += 1;
-        let name = format!("{}-{}", segment_name(piece.number, piece.segment.mark), range.start);
+        let name = format!("{}-{}", segment_name(piece.number, piece.segment.mark), piece.at(range.start));
         paths.put_aside(&name, octets.get(range).unwrap_or_default());
     }
 
@@ -295,6 +294,22 @@ struct Piece<'a> {
     segment: &'a Segment,
     from: u64,
     completeness: Completeness,
+}
+
+impl Piece<'_> {
+    /// Where in the segment it is what stands there in what was read of it.
+    const fn at(&self, place: usize) -> u64 {
+        self.from + place as u64
+    }
+}
+
+/// What a segment holds from there on.
+fn read_from(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut octets = Vec::new();
+    file.read_to_end(&mut octets)?;
+    Ok(octets)
 }
 
 /// A copy that waits for its message.

@@ -17,8 +17,9 @@ pub(super) const UPGRADES: &[&str] = &[
     include_str!("schema_3_to_4.sql"),
     include_str!("schema_4_to_5.sql"),
     include_str!("schema_5_to_6.sql"),
+    include_str!("schema_6_to_7.sql"),
 ];
-pub(super) const SCHEMA_VERSION: i64 = 6;
+pub(super) const SCHEMA_VERSION: i64 = 7;
 
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! message_columns {

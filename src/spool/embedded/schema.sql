@@ -23,7 +23,8 @@ CREATE TABLE messages (
   held             INTEGER NOT NULL DEFAULT 0, -- 1 while the operator holds it: never due
   reported         TEXT                   -- JSON: how often the sender was told of it, and when last
 );
-CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at) WHERE finished_at IS NULL;
+-- All that the start of the relay needs of what waits, read in one go.
+CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at, held, length) WHERE finished_at IS NULL;
 -- What waits, in the order in which people go through it.
 CREATE INDEX waiting_messages ON messages (accepted_at) WHERE finished_at IS NULL;
 CREATE INDEX finished_messages ON messages (finished_at) WHERE finished_at IS NOT NULL;
