@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 /// Messages handed out at once.
 const TOGETHER: usize = 1000;
-/// Texts whose meaning is remembered; when they are more, all are forgotten.
-const MOST_REMEMBERED: usize = 50_000;
+/// Texts whose meaning is remembered; when they are more, all are forgotten. Some domains more than a long queue has:
+/// what comes round in turn would otherwise be forgotten each time just before it comes again.
+const MOST_REMEMBERED: usize = 200_000;
 
 /// Texts that were parsed before.
 struct ParsedOnce<T>(HashMap<String, Option<Arc<T>>>);
@@ -51,7 +52,7 @@ pub(in crate::spool) struct BriefRow<'a> {
 #[derive(Default)]
 pub(in crate::spool) struct Gathering {
     hosts: ParsedOnce<Host>,
-    states: ParsedOnce<RecipientState>,
+    states: ParsedStates,
     /// The message whose rows come.
     last: Option<i64>,
     part: BriefPart,
@@ -90,7 +91,7 @@ impl Gathering {
     fn add_recipient(&mut self, row: &BriefRow<'_>) {
         let domain = row.address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let host = self.hosts.parsed(domain, || domain.parse().ok());
-        let state = self.states.parsed(&without_due(row.state), || serde_json::from_str(row.state).ok());
+        let state = self.states.parsed(row.state);
         if let (Some(host), Some(state)) = (host, state.filter(|state| state.is_open()))
             && let Some(message) = self.part.messages.last_mut()
         {
@@ -99,13 +100,33 @@ impl Gathering {
     }
 }
 
-/// A recipient state without the moment for which it is planned, which is another one for each.
-fn without_due(state: &str) -> String {
-    const DUE: &str = "\"due\":";
-    match state.split_once(DUE) {
-        Some((before, after)) => [before, after.trim_start_matches(|c: char| c.is_ascii_digit())].concat(),
-        None => state.to_owned(),
+/// States that were parsed before. The moment for which each is planned is another one, and does not count.
+#[derive(Default)]
+struct ParsedStates {
+    all: ParsedOnce<RecipientState>,
+    last: Option<(String, String, Option<Arc<RecipientState>>)>,
+}
+
+impl ParsedStates {
+    fn parsed(&mut self, text: &str) -> Option<Arc<RecipientState>> {
+        let (before, after) = around_due(text);
+        if let Some((_, _, state)) = self.last.as_ref().filter(|last| last.0 == before && last.1 == after) {
+            return state.clone();
+        }
+        let state = self.all.parsed(&[before, after].concat(), || serde_json::from_str(text).ok());
+        self.last = Some((before.to_owned(), after.to_owned(), state.clone()));
+        state
     }
+}
+
+/// A recipient state up to the moment for which it is planned, and after it.
+fn around_due(state: &str) -> (&str, &str) {
+    const DUE: &str = "\"due\":";
+    let Some(end) = memchr::memmem::find(state.as_bytes(), DUE.as_bytes()).map(|place| place + DUE.len()) else {
+        return (state, "");
+    };
+    let (before, after) = state.split_at(end);
+    (before, after.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -115,9 +136,9 @@ mod tests {
     #[test]
     fn states_that_differ_in_when_they_are_due_are_one() {
         let due = |at: i64| format!(r#"{{"queued":{{"last":{{"a":7}},"due":{at},"tries":2}}}}"#);
-        assert_eq!(without_due(&due(5)), without_due(&due(1_795_261_468_000)));
-        assert_ne!(without_due(&due(5)), without_due(&due(5).replace('7', "8")));
-        assert_eq!(without_due("{}"), "{}");
+        assert_eq!(around_due(&due(5)), around_due(&due(1_795_261_468_000)));
+        assert_ne!(around_due(&due(5)), around_due(&due(5).replace('7', "8")));
+        assert_eq!(around_due("{}"), ("{}", ""));
     }
 
     #[test]

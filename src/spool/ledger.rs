@@ -78,7 +78,7 @@ pub trait Ledger: Send + Sync {
     /// When the ledger cannot be read.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
 
-    /// The same in brief, for whoever counts all of it.
+    /// The same in brief and in no order, for whoever counts all of it.
     ///
     /// # Errors
     /// When the ledger cannot be read.

@@ -10,9 +10,10 @@ use crate::spool::ledger::{BriefRecipient, Ledger, LedgerError, LedgerMessage, W
 use crate::text::counted;
 use crate::text::table::{Cell, Column, TextTable, Width, span};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Domains that people see.
 const MOST_DOMAINS: usize = 50;
@@ -135,7 +136,7 @@ fn fitting(message: &LedgerMessage, recipients: &[usize]) -> WaitingBrief {
 
 /// Domains on the way to their summary, each with the counts of its causes.
 #[derive(Default)]
-struct Domains(BTreeMap<String, OneDomain>);
+struct Domains(HashMap<Arc<Host>, OneDomain>);
 
 #[derive(Default)]
 struct OneDomain {
@@ -147,8 +148,7 @@ impl Domains {
     fn count(&mut self, brief: &WaitingBrief, now: Timestamp) {
         let mut seen: Vec<&Host> = Vec::new();
         for BriefRecipient { host, state } in &brief.recipients {
-            let name = name_of(host);
-            let OneDomain { sum, causes } = self.0.entry(name).or_default();
+            let OneDomain { sum, causes } = self.0.entry(Arc::clone(host)).or_default();
             if !seen.contains(&host.as_ref()) {
                 sum.messages += 1;
                 sum.held += u64::from(brief.hold == Hold::Held);
@@ -162,9 +162,9 @@ impl Domains {
 
     /// The most recipients first.
     fn in_order(self) -> Vec<DomainSummary> {
-        let whole = |(domain, OneDomain { sum, causes }): (String, OneDomain)| {
+        let whole = |(host, OneDomain { sum, causes }): (Arc<Host>, OneDomain)| {
             let causes = causes.into_iter().map(|(cause, recipients)| CauseCount { cause, recipients }).collect();
-            DomainSummary { domain, causes, ..sum }
+            DomainSummary { domain: name_of(&host), causes, ..sum }
         };
         let mut all: Vec<DomainSummary> = self.0.into_iter().map(whole).collect();
         all.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));

@@ -1,4 +1,4 @@
-//! What waits, in brief, from the state database: one statement for all.
+//! What waits, in brief, from the state database: one statement for all, or for one of several who read beside each other.
 
 use super::reader::StateReader;
 use crate::clock::Timestamp;
@@ -7,18 +7,34 @@ use crate::spool::brief::{BriefRow, Gathering};
 use crate::spool::ledger::{BriefPart, LedgerError};
 use std::ops::ControlFlow;
 
+/// How many read beside each other.
+const READERS: u8 = 2;
+
+/// What one of them reads: messages that were accepted in every so manieth second, a little more than a second each. However
+/// they came in, nobody is left with all of them, and what lies together is read by the same one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BriefShare(u8);
+
+impl BriefShare {
+    /// All of them, each for another reader.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..READERS).map(Self)
+    }
+}
+
 impl StateReader {
-    /// See [`crate::spool::ledger::Ledger::waiting_in_brief`].
+    /// A share of [`crate::spool::ledger::Ledger::waiting_in_brief`].
     pub(super) fn for_each_waiting_in_brief(
         &self,
+        share: BriefShare,
         mut each: impl FnMut(BriefPart) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
         let mut select = self.connection.prepare_cached(
             "SELECT m.id, m.accepted_at, m.held, m.envelope GLOB '{*}', r.address, r.state \
              FROM messages m INDEXED BY waiting_messages CROSS JOIN recipients r ON r.message = m.id \
-             WHERE m.finished_at IS NULL ORDER BY m.accepted_at, m.id",
+             WHERE m.finished_at IS NULL AND (m.accepted_at >> 10) % ?1 = ?2 ORDER BY m.accepted_at, m.id",
         )?;
-        let mut rows = select.query([])?;
+        let mut rows = select.query([READERS, share.0])?;
         let mut gathering = Gathering::default();
         while let Some(row) = rows.next()? {
             let text = |column| row.get_ref(column).ok().and_then(|text| text.as_str().ok()).unwrap_or_default();

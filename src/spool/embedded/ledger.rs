@@ -2,6 +2,7 @@
 //! speak to servers.
 
 use super::audit::Auditor;
+use super::brief::BriefShare;
 use super::reader::StateReader;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -98,15 +99,17 @@ impl Ledger for EmbeddedLedger {
     }
 
     async fn waiting_in_brief(&self) -> Result<Box<dyn BriefListing>, LedgerError> {
-        let reader = open(self.spool.clone()).await?;
         let (sender, parts) = mpsc::channel(PARTS_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let gone = |_nobody_listens| ControlFlow::Break(());
-            let each = |part| sender.blocking_send(Ok(part)).map_or_else(gone, ControlFlow::Continue);
-            if let Err(error) = reader.for_each_waiting_in_brief(each) {
-                let _nobody_listens = sender.blocking_send(Err(error));
-            }
-        });
+        for share in BriefShare::all() {
+            let (reader, sender) = (open(self.spool.clone()).await?, sender.clone());
+            tokio::task::spawn_blocking(move || {
+                let gone = |_nobody_listens| ControlFlow::Break(());
+                let each = |part| sender.blocking_send(Ok(part)).map_or_else(gone, ControlFlow::Continue);
+                if let Err(error) = reader.for_each_waiting_in_brief(share, each) {
+                    let _nobody_listens = sender.blocking_send(Err(error));
+                }
+            });
+        }
         Ok(Box::new(BriefParts(parts)))
     }
 
