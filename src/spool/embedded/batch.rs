@@ -93,6 +93,11 @@ impl Batch {
         }
     }
 
+    /// How many outcomes there are in it.
+    pub(super) fn settlements(&self) -> usize {
+        self.writes.iter().filter_map(Write::settlement).count()
+    }
+
     /// Whether nobody waits for an answer but those whose outcomes are written. What is kept beside messages may belong to
     /// one whose row comes just before it.
     pub(super) fn can_wait(&self) -> bool {

@@ -117,6 +117,11 @@ impl Index {
         self.fresh.get(id)
     }
 
+    /// How many messages somebody holds.
+    pub(super) fn claimed(&self) -> usize {
+        self.leases.len()
+    }
+
     /// Takes up to `most` messages due at `now`, the oldest due first.
     pub(super) fn claim(&mut self, now: Timestamp, most: usize) -> Vec<Taken> {
         let mut taken = Vec::new();

@@ -34,9 +34,11 @@ const PRUNE_BATCH: u32 = 200;
 
 /// How long new messages wait for their end, and a batch for more where much goes through: as long as a few syncs.
 const GATHERING: Duration = Duration::from_millis(5);
+/// How often it is looked meanwhile whether anybody may still come.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Outcomes in one batch from which on the next one waits for more.
-const BUSY: usize = 4;
+const BUSY: usize = 2;
 
 /// The thread's own things.
 pub(super) struct Writer {
@@ -117,11 +119,17 @@ impl Writer {
     }
 
     /// What waits, and where much goes through what comes within a moment: a transaction costs about the same for one
-    /// outcome as for twenty.
+    /// outcome as for twenty. Nobody comes any more when everything that was claimed is here.
     fn gather(&mut self, first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
         let mut batch = collect(std::mem::take(&mut self.held), first, jobs);
-        if self.is_busy && batch.can_wait() {
-            std::thread::sleep(GATHERING);
+        let mut waited = Duration::ZERO;
+        while self.is_busy
+            && batch.can_wait()
+            && waited < GATHERING
+            && batch.settlements() < self.shared.index().claimed()
+        {
+            std::thread::sleep(LOOK_EVERY);
+            waited += LOOK_EVERY;
             batch.gather(jobs);
         }
         batch
