@@ -96,6 +96,8 @@ impl State {
         let _made = paths.make_state();
         let connection = Connection::open(paths.state())?;
         connection.busy_timeout(LOCK_PATIENCE)?;
+        // A plan does not follow from the values: otherwise statements are planned again for each of them.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000;
@@ -380,21 +382,27 @@ impl State {
     }
 
     fn settle_history(&self, settling: &Settling) -> rusqlite::Result<()> {
-        let id = number(settling.entry.id);
-        let mut history = self.connection.prepare_cached(
-            "INSERT INTO history (message, number, at, event) \
-             SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3 FROM history WHERE message = ?1",
-        )?;
-        for event in &settling.events {
-            history.execute(params![id, settling.at.0, event])?;
+        if settling.events.is_empty() {
+            return Ok(());
         }
-        if !settling.events.is_empty() {
+        let id = number(settling.entry.id);
+        let mut last = self
+            .connection
+            .prepare_cached("SELECT number FROM history WHERE message = ?1 ORDER BY number DESC LIMIT 1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO history (message, number, at, event) VALUES (?1, ?2, ?3, ?4)")?;
+        for event in &settling.events {
+            last += 1;
+            insert.execute(params![id, last, settling.at.0, event])?;
+        }
+        if last > FIRST_EVENTS + LAST_EVENTS {
             self.connection
-                .prepare_cached(
-                    "DELETE FROM history WHERE message = ?1 AND number > ?2 \
-                     AND number <= (SELECT max(number) FROM history WHERE message = ?1) - ?3",
-                )?
-                .execute(params![id, FIRST_EVENTS, LAST_EVENTS])?;
+                .prepare_cached("DELETE FROM history WHERE message = ?1 AND number > ?2 AND number <= ?3")?
+                .execute(params![id, FIRST_EVENTS, last - LAST_EVENTS])?;
         }
         Ok(())
     }
