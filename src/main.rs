@@ -38,7 +38,12 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // The library's own setting still counts.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        runtime.worker_threads(workers());
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Io, &format!("cannot start: {error}")),
     };
@@ -46,6 +51,12 @@ fn main() -> ExitCode {
     // A thread that waits for a disk that never answers ends with the process.
     runtime.shutdown_timeout(LAST_PATIENCE);
     code
+}
+
+/// How many threads speak to clients and servers: one core is left to those that write log and state. On two cores a second
+/// one cost more in waking each other than it did.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 async fn run(command: CliCommand) -> ExitCode {
