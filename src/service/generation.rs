@@ -193,20 +193,25 @@ fn kept_suspensions(config: &Config, observer: &Observer) -> Arc<Suspensions> {
 
 /// Refreshes the kept policies by whatever fetches them now.
 async fn keep_policies_fresh(mut pipelines: Pipelines, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let (client, until) = (Arc::clone(&pipelines.borrow_and_update().out.sts), stop.child_token());
+    loop {
+        let client = Arc::clone(&pipelines.borrow_and_update().out.sts);
         let same = Arc::clone(&client);
         let other_comes = async {
             let is_other = |pipeline: &Arc<Pipeline>| !Arc::ptr_eq(&pipeline.out.sts, &same);
             if pipelines.wait_for(is_other).await.is_err() {
                 std::future::pending::<()>().await;
             }
-            until.cancel();
+        };
+        let keeping = async {
+            sts::keep_fresh(client, stop.clone()).await;
+            // Switched off, there is nothing to keep until it is switched on.
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
-            () = sts::keep_fresh(client, until.clone()) => {}
+            () = stop.cancelled() => return,
             () = other_comes => {}
+            () = keeping => {}
         }
     }
 }
