@@ -90,13 +90,17 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) -> usize {
     left
 }
 
-/// Makes due what is called to a place.
+/// Makes due what is called to a place. A spool that is away for a while is asked again: nobody else calls these messages, and
+/// by themselves they come minutes later.
 async fn call(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let mut calls = pipeline.calls.lock().await;
     let mut called = Vec::new();
     while !stop.is_cancelled() && calls.recv_many(&mut called, MOST_CALLED).await > 0 {
-        if let Err(error) = pipeline.spool.hasten(&called, pipeline.out.clock.now()).await {
+        while let Err(error) = pipeline.spool.hasten(&called, pipeline.out.clock.now()).await {
             pipeline.observer.spool_failed("hasten", &error);
+            if stop.run_until_cancelled(tokio::time::sleep(SPOOL_PAUSE)).await.is_none() {
+                return;
+            }
         }
         called.clear();
     }

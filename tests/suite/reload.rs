@@ -6,7 +6,6 @@ use crate::relay::{PATIENCE, SENDER, configuration, content, get, hand_in, heard
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Lab, LabBuilder, StartTls, TroubleAt};
 use rcgen::{CertificateParams, KeyPair};
-use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -409,19 +408,6 @@ async fn mta_sts_is_asked_from_the_next_message_on() {
     world.mail("eve@sts.test").await;
     world.arrives("sts.test", 2).await;
     until(async || metrics(world.relay.admin).await.get(&by("webpki")).copied(), "the policy").await;
-}
-
-#[tokio::test]
-async fn on_one_core_a_relay_without_mta_sts_has_time_for_mail() {
-    let lab = lab().domain("good.test", |d| d.plain().host(|h| h));
-    let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
-    let file = folder.path().join("relay.toml");
-    let text = configuration(&lab, folder.path()).replace("[mta_sts]\n", "[mta_sts]\nenabled = false\n");
-    std::fs::write(&file, text).unwrap();
-    let relay = Serving::start_in(&[("TOKIO_WORKER_THREADS", OsStr::new("1"))], &file).await;
-    let world = Configured { lab, folder, relay };
-    world.mail("bob@good.test").await;
-    world.arrives("good.test", 1).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use dane_relay::lab::TroubleAt;
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::service::control::{AskError, ControlClient};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -122,4 +123,17 @@ async fn fifty_reloads_under_load_lose_nothing_and_deliver_nothing_twice() {
     assert_eq!((all.len(), distinct.len()), (sent.load(Ordering::SeqCst), all.len()));
     let audit = world.run(&["audit"]).await;
     assert_eq!(audit.code, 0, "{}{}", audit.stdout, audit.stderr);
+}
+
+#[tokio::test]
+async fn on_one_core_a_relay_without_mta_sts_has_time_for_mail() {
+    let lab = lab().domain("good.test", |d| d.plain().host(|h| h));
+    let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("relay.toml");
+    let text = configuration(&lab, folder.path()).replace("[mta_sts]\n", "[mta_sts]\nenabled = false\n");
+    std::fs::write(&file, text).unwrap();
+    let relay = Serving::start_in(&[("TOKIO_WORKER_THREADS", OsStr::new("1"))], &file).await;
+    let world = Configured { lab, folder, relay };
+    world.mail("bob@good.test").await;
+    world.arrives("good.test", 1).await;
 }
