@@ -66,7 +66,14 @@ impl Engine for Postgres {
         new
     }
 
+    /// A program that a test beside this one has just started holds the lock of the folder, too, until it is loaded.
     async fn open(&self, now: Timestamp) -> Result<Opened, SpoolError> {
+        for _ in 0..50 {
+            match open(&self.config(), now).await {
+                Err(SpoolError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                opened => return opened,
+            }
+        }
         open(&self.config(), now).await
     }
 
