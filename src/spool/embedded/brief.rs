@@ -7,7 +7,7 @@ use crate::spool::brief::{BriefRow, Gathering};
 use crate::spool::ledger::{BriefPart, LedgerError};
 use std::ops::ControlFlow;
 
-/// How many read beside each other.
+/// How many read beside each other, a power of two: what a clock before 1970 accepted is somebody's share, too.
 const READERS: u8 = 2;
 
 /// What one of them reads: messages that were accepted in every so manieth second, a little more than a second each. However
@@ -32,7 +32,7 @@ impl StateReader {
         let mut select = self.connection.prepare_cached(
             "SELECT m.id, m.accepted_at, m.held, m.envelope GLOB '{*}', r.address, r.state \
              FROM messages m INDEXED BY waiting_messages CROSS JOIN recipients r ON r.message = m.id \
-             WHERE m.finished_at IS NULL AND (m.accepted_at >> 10) % ?1 = ?2 ORDER BY m.accepted_at, m.id",
+             WHERE m.finished_at IS NULL AND (m.accepted_at >> 10) & (?1 - 1) = ?2 ORDER BY m.accepted_at, m.id",
         )?;
         let mut rows = select.query([READERS, share.0])?;
         let mut gathering = Gathering::default();

@@ -306,8 +306,12 @@ impl Piece<'_> {
 /// What a segment holds from there on.
 fn read_from(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
     let mut file = std::fs::File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
     let mut octets = Vec::new();
+    // A mark behind the end is no reason not to start, however far behind.
+    if from >= file.metadata()?.len() {
+        return Ok(octets);
+    }
+    file.seek(SeekFrom::Start(from))?;
     file.read_to_end(&mut octets)?;
     Ok(octets)
 }
