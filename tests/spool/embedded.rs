@@ -271,6 +271,27 @@ async fn rfc5321_6_1_a_database_with_damage_of_any_kind_is_rebuilt_and_nothing_t
 }
 
 #[tokio::test]
+async fn a_mark_that_is_nowhere_in_the_segment_keeps_nothing_from_starting() {
+    for offset in [i64::MIN, -1, 0, 1, i64::MAX] {
+        let folder = TempDir::new().unwrap();
+        let spool = open(&folder);
+        let first = store(&spool, b"one").await;
+        spool.close().await;
+        let state = folder.path().join("spool/state.sqlite");
+        change(&state, &format!("UPDATE meta SET value = {offset} WHERE name = 'applied_offset'"));
+
+        let spool = open(&folder);
+        assert_eq!(spool.recovery().waiting, 1, "{offset}");
+        assert_eq!(body(&spool, first).await.unwrap(), b"one", "{offset}");
+        let second = store(&spool, b"two").await;
+        spool.close().await;
+        let spool = open(&folder);
+        assert_eq!(spool.recovery().waiting, 2, "{offset}");
+        assert_eq!(body(&spool, second).await.unwrap(), b"two", "{offset}");
+    }
+}
+
+#[tokio::test]
 async fn messages_that_the_database_missed_are_caught_up() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
